@@ -1,0 +1,1 @@
+"""Making it so: the only writing to the world."""

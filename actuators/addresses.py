@@ -1,0 +1,47 @@
+"""Adding and removing addresses; an address is all key, so there is nothing to modify."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from actuators.requests import Numbers, Request
+from model import netlink as nl
+from model.ownership import PROTOCOL
+from model.resources import Address, link_of
+
+
+def create(address: Address, numbers: Numbers) -> list[Request]:
+    """Add an address with our mark.
+
+    IPv6 without duplicate address detection: declared addresses are unique (the configuration is
+    checked for it), and a tentative address would answer nobody for a second.
+    """
+    flags = nl.u32(nl.IFA_FLAGS, nl.IFA_F_NODAD) if ":" in address.ip else b""
+    mark = nl.attribute(nl.IFA_PROTO, bytes([PROTOCOL]))
+    message = nl.message(
+        nl.RTM_NEWADDR,
+        nl.NLM_F_ACK | nl.NLM_F_CREATE | nl.NLM_F_EXCL,
+        _body(address, numbers),
+        flags,
+        mark,
+    )
+    return [Request(address.key.ns, message)]
+
+
+def delete(address: Address, numbers: Numbers) -> list[Request]:
+    """Remove an address."""
+    message = nl.message(nl.RTM_DELADDR, nl.NLM_F_ACK, _body(address, numbers))
+    return [Request(address.key.ns, message, gone_is_done=True)]
+
+
+def _body(address: Address, numbers: Numbers) -> bytes:
+    ip = ipaddress.ip_interface(address.ip)
+    family = nl.AF_INET if ip.version == 4 else nl.AF_INET6
+    link = link_of(address.key)
+    index = numbers.index(link) if link else 0
+    raw = ip.ip.packed
+    return (
+        nl.IFADDR.pack(family, ip.network.prefixlen, 0, 0, index)
+        + nl.attribute(nl.IFA_LOCAL, raw)
+        + nl.attribute(nl.IFA_ADDRESS, raw)
+    )

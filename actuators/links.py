@@ -1,0 +1,147 @@
+"""Making, changing and removing interfaces."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+
+from actuators.requests import Numbers, Request
+from model import netlink as nl
+from model.resources import Link
+
+# A bridge or an outer end without IPv6 (kernel without it, MTU below 1280) is silent already.
+_NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EOPNOTSUPP})
+
+
+def create(link: Link, peer: Link | None, numbers: Numbers) -> list[Request]:
+    """Make an interface; a veth is made from the end that is not a bridge port, with its peer.
+
+    The other end of a veth exists by then: "creating" it is giving it the rest of its attributes.
+    """
+    if link.kind == "veth" and link.master is None:
+        if peer is None:
+            raise ValueError(f"{link.key}: a veth cannot be made without its peer")
+        return [_new_veth(link, peer, numbers), *_configure(link, numbers)]
+    if link.kind == "veth":
+        return _configure(link, numbers)
+    return [_new(link), *_configure(link, numbers)]
+
+
+def modify(before: Link, after: Link, changed: Iterable[str], numbers: Numbers) -> list[Request]:
+    """Change attributes in place."""
+    del before
+    return _configure(after, numbers, frozenset(changed))
+
+
+def delete(link: Link) -> list[Request]:
+    """Remove an interface, by index: a name may be somebody else's by now."""
+    body = nl.IFINFO.pack(0, 0, link.index, 0, 0)
+    message = nl.message(nl.RTM_DELLINK, nl.NLM_F_ACK, body)
+    return [Request(link.key.ns, message, gone_is_done=True)]
+
+
+_CREATE = nl.NLM_F_ACK | nl.NLM_F_CREATE | nl.NLM_F_EXCL
+
+
+def _new(link: Link) -> Request:
+    info = nl.nested(nl.IFLA_LINKINFO, nl.text(nl.IFLA_INFO_KIND, link.kind))
+    return Request(
+        link.key.ns,
+        nl.message(nl.RTM_NEWLINK, _CREATE, nl.IFINFO.pack(0, 0, 0, 0, 0), _identity(link), info),
+    )
+
+
+def _new_veth(link: Link, peer: Link, numbers: Numbers) -> Request:
+    """Make both ends with all that one message can carry.
+
+    It is sent from the container's side: the peer is made in its own namespace at once, so that
+    neither name can clash with an interface of the other namespace on the way.
+    """
+    peer_body = nl.IFINFO.pack(0, 0, 0, 0, 0)
+    away = nl.u32(nl.IFLA_NET_NS_FD, numbers.namespace(peer.key.ns))
+    other = nl.attribute(nl.VETH_INFO_PEER | nl.NLA_F_NESTED, peer_body + _identity(peer) + away)
+    info = nl.nested(
+        nl.IFLA_LINKINFO,
+        nl.text(nl.IFLA_INFO_KIND, "veth"),
+        nl.nested(nl.IFLA_INFO_DATA, other),
+    )
+    body = nl.IFINFO.pack(0, 0, numbers.free_index(link.key), 0, 0)
+    return Request(
+        link.key.ns, nl.message(nl.RTM_NEWLINK, _CREATE, body, _identity(link), info)
+    )
+
+
+def _identity(link: Link) -> bytes:
+    """Encode what a link is born with; its mark of ownership first of all."""
+    parts = [nl.text(nl.IFLA_IFNAME, link.key.dev)]
+    if link.group is not None:
+        parts.append(nl.u32(nl.IFLA_GROUP, link.group))
+    if link.mtu is not None:
+        parts.append(nl.u32(nl.IFLA_MTU, link.mtu))
+    if link.mac is not None:
+        parts.append(nl.attribute(nl.IFLA_ADDRESS, bytes.fromhex(link.mac.replace(":", ""))))
+    return b"".join(parts)
+
+
+def _configure(
+    link: Link, numbers: Numbers, changed: frozenset[str] | None = None
+) -> list[Request]:
+    """Encode the attributes that a living link can be given; None means those of a new one.
+
+    Two messages, because do_setlink() (net/core/rtnetlink.c, 6.18) raises the link before it reads
+    IFLA_AF_SPEC: a link would have its link-local address before it is told to have none.
+    """
+    attributes: list[bytes] = []
+    per_family: list[bytes] = []
+    if changed is not None:
+        if "mac" in changed and link.mac is not None:
+            raw = bytes.fromhex(link.mac.replace(":", ""))
+            attributes.append(nl.attribute(nl.IFLA_ADDRESS, raw))
+        if "mtu" in changed and link.mtu is not None:
+            attributes.append(nl.u32(nl.IFLA_MTU, link.mtu))
+        if "group" in changed and link.group is not None:
+            attributes.append(nl.u32(nl.IFLA_GROUP, link.group))
+    if link.alias is not None and (changed is None or "alias" in changed):
+        # Ignored by RTM_NEWLINK when it creates (6.18), so it is set here.
+        attributes.append(nl.attribute(nl.IFLA_IFALIAS, link.alias.encode()))
+    if link.master is not None and (changed is None or "master" in changed):
+        index = numbers.index(link.master_key()) if link.master else 0
+        attributes.append(nl.u32(nl.IFLA_MASTER, index))
+    if link.promote is not None and (changed is None or "promote" in changed):
+        conf = nl.u32(nl.IPV4_DEVCONF_PROMOTE_SECONDARIES, int(link.promote))
+        per_family.append(nl.nested(nl.AF_INET, nl.nested(nl.IFLA_INET_CONF, conf)))
+    if link.silent is not None and (changed is None or "silent" in changed):
+        mode = nl.attribute(
+            nl.IFLA_INET6_ADDR_GEN_MODE, bytes([nl.IN6_ADDR_GEN_MODE_NONE if link.silent else 0])
+        )
+        per_family.append(nl.nested(nl.AF_INET6, mode))
+    index = numbers.index(link.key)
+    requests = []
+    if attributes:
+        requests.append(_set(link, index, 0, 0, b"".join(attributes)))
+    if per_family:
+        spec = nl.nested(nl.IFLA_AF_SPEC, *per_family)
+        requests.append(_set(link, index, 0, 0, spec, optional=_NO_IPV6))
+    if link.up is not None and (changed is None or "up" in changed):
+        requests.append(_set(link, index, nl.IFF_UP if link.up else 0, nl.IFF_UP))
+    return requests
+
+
+def _set(
+    link: Link,
+    index: int,
+    flags: int,
+    change: int,
+    attributes: bytes = b"",
+    optional: frozenset[int] = frozenset(),
+) -> Request:
+    # By index where there is one, since a name may be somebody else's by now; by name for the end
+    # that an earlier message of this batch makes.
+    message = nl.message(
+        nl.RTM_SETLINK,
+        nl.NLM_F_ACK,
+        nl.IFINFO.pack(0, 0, index, flags, change),
+        b"" if index else nl.text(nl.IFLA_IFNAME, link.key.dev),
+        attributes,
+    )
+    return Request(link.key.ns, message, optional=optional)

@@ -1,0 +1,100 @@
+"""Sending requests: batches of messages to one namespace in one system call, answers in order."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from actuators.requests import Request, Verdict, judge
+from model import netlink as nl
+from model.keys import NsKey
+
+# Each answer takes some 800 bytes of the receive buffer, whose default is 208 KiB
+# (net.core.rmem_default): more than 250 answers at once would be lost.
+_BATCH = 100
+_SEQUENCE = struct.Struct("=I")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the kernel said to one request: errno (0 is success) and its own words, if any."""
+
+    request: Request
+    code: int
+    words: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the answer means."""
+        return judge(self.request, self.code)
+
+    def __str__(self) -> str:
+        name = errno.errorcode.get(self.code, str(self.code))
+        return f"{name}: {self.words or os.strerror(self.code)}"
+
+
+def send(requests: Sequence[Request], sockets: Mapping[NsKey, socket.socket]) -> list[Answer]:
+    """Send requests in order and return their answers in the same order.
+
+    The kernel works through a batch even when one message of it fails.
+    """
+    answers: list[Answer] = []
+    at = 0
+    while at < len(requests):
+        first = requests[at]
+        sock = sockets.get(first.ns)
+        if sock is None:
+            answers.append(Answer(first, errno.ENODEV, "the namespace is gone"))
+            at += 1
+        elif first.call:
+            answers.append(_call(first, sock))
+            at += 1
+        else:
+            end = at + 1
+            while (
+                end < len(requests)
+                and end - at < _BATCH
+                and requests[end].ns == first.ns
+                and not requests[end].call
+            ):
+                end += 1
+            answers += _batch(requests[at:end], sock)
+            at = end
+    return answers
+
+
+def _call(request: Request, sock: socket.socket) -> Answer:
+    try:
+        if request.call:
+            request.call(sock.fileno())
+    except OSError as error:
+        return Answer(request, error.errno or errno.EIO)
+    return Answer(request, 0)
+
+
+def _batch(requests: Sequence[Request], sock: socket.socket) -> list[Answer]:
+    buffer = bytearray()
+    for sequence, request in enumerate(requests, start=1):
+        at = len(buffer)
+        buffer += request.message
+        _SEQUENCE.pack_into(buffer, at + 8, sequence)
+    answers: dict[int, Answer] = {}
+    try:
+        sock.send(buffer)
+        while len(answers) < len(requests):
+            data = sock.recv(65536)
+            for kind, flags, sequence, start, end in nl.messages(data):
+                if kind == nl.NLMSG_ERROR and 0 < sequence <= len(requests):
+                    code, words = nl.decode_error(data, start, end, flags)
+                    answers[sequence] = Answer(requests[sequence - 1], code, words)
+    except OSError as error:
+        # ENOBUFS: answers were lost; a timeout: the kernel owes us one. Either way it is not known
+        # what happened, and the next look will tell.
+        code = error.errno or errno.ETIMEDOUT
+        lost = [n for n in range(1, len(requests) + 1) if n not in answers]
+        answers.update((n, Answer(requests[n - 1], code)) for n in lost)
+    return [answers[n] for n in range(1, len(requests) + 1)]

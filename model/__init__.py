@@ -1,0 +1,1 @@
+"""What should be: pure values and pure functions. No sockets, clock, os, randomness or logging."""

@@ -1,0 +1,63 @@
+"""Names of things: symbolic, frozen, ordered, the same before and after any restart.
+
+A key never holds a pid, a descriptor or an interface index, because those change while the thing
+that they point at stays what it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+NsKind = Literal["container", "host", "pinned", "self"]
+ResourceType = Literal["address", "link", "offload", "route"]
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class NsKey:
+    """A network namespace.
+
+    `name` is what people read (`node_5`, `self`); `id` tells two containers of one name apart
+    (engine id; empty for the namespaces that are not containers).
+    """
+
+    kind: NsKind
+    name: str
+    id: str = ""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+SELF = NsKey("self", "self")
+HOST = NsKey("host", "host")
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Key:
+    """A resource: its namespace, its type, the interface it belongs to and what else tells it apart.
+
+    `dev` is empty for routes without an interface; `detail` is the prefix of an address
+    (`10.0.1.5/24`) or the identity of a route (`10.0.0.0/8 metric 0 table 254`).
+    """
+
+    ns: NsKey
+    type: ResourceType
+    dev: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        match self.type:
+            case "link":
+                return f"{self.ns}:{self.dev}"
+            case "address":
+                return f"{self.ns}:{self.dev} {self.detail}"
+            case "offload":
+                return f"{self.ns}:{self.dev} offload"
+            case "route":
+                return f"{self.ns} route {self.detail}"
+
+
+def link_key(ns: NsKey, dev: str) -> Key:
+    """Return the key of the interface `dev` in `ns`."""
+    return Key(ns, "link", dev)

@@ -1,0 +1,68 @@
+"""What is: everything that was read of a set of namespaces, as the same values as what should be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from model.keys import Key, NsKey
+from model.resources import Link, Resource
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceState:
+    """What one namespace holds.
+
+    Attributes:
+        resources: everything read of it, foreign things included, except loopback.
+        highest_index: the highest interface index in use, 0 if only some interfaces were looked up.
+    """
+
+    resources: Mapping[Key, Resource] = field(default_factory=dict)
+    highest_index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a set of namespaces holds; `absent` names those that could not be read, with the reason."""
+
+    resources: Mapping[Key, Resource]
+    highest_index: Mapping[NsKey, int]
+    absent: Mapping[NsKey, str]
+
+    def index_of(self, key: Key) -> int:
+        """Return the interface index of a link, 0 if it was not seen."""
+        link = self.resources.get(key)
+        return link.index if isinstance(link, Link) else 0
+
+
+def assemble(
+    states: Mapping[NsKey, NamespaceState], plane: NsKey, absent: Mapping[NsKey, str]
+) -> Snapshot:
+    """Put namespaces together and join the two ends of each veth pair.
+
+    An end in a container and an end in the data plane are a pair when each names the other's index
+    as that of its peer in another namespace: an index is unique in the data plane, so that no
+    other container's end can match.
+    """
+    resources: dict[Key, Resource] = {}
+    outers: dict[int, Link] = {}
+    for ns, state in states.items():
+        resources.update(state.resources)
+        if ns == plane:
+            outers = {link.index: link for link in _veths(state.resources.values())}
+    for ns, state in states.items():
+        if ns == plane:
+            continue
+        for inner in _veths(state.resources.values()):
+            outer = outers.get(inner.peer_index)
+            if outer and outer.peer_index == inner.index:
+                resources[inner.key] = replace(inner, peer=outer.key)
+                resources[outer.key] = replace(outer, peer=inner.key)
+    return Snapshot(
+        resources, {ns: state.highest_index for ns, state in states.items()}, dict(absent)
+    )
+
+
+def _veths(resources: Iterable[Resource]) -> Iterable[Link]:
+    return (r for r in resources if isinstance(r, Link) and r.kind == "veth" and r.peer_away)

@@ -1,0 +1,1 @@
+"""What is: the only reading of the world."""

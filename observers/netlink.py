@@ -1,0 +1,87 @@
+"""Asking a namespace's kernel: one rtnetlink socket, dumps and look-ups, nothing decoded here."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterable, Iterator
+
+from model import netlink as nl
+
+_RECEIVE = 256 * 1024  # the kernel fills at most 32 KiB of a dump at a time (net/netlink)
+_DUMP_ATTEMPTS = 5
+
+
+class DumpError(OSError):
+    """A dump failed, or changed under our eyes each time that we tried."""
+
+
+def open_socket() -> socket.socket:
+    """Open an rtnetlink socket in the calling thread's namespace.
+
+    Raises:
+        OSError: the kernel or its limits do not allow it.
+    """
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    # Strict checking makes the kernel honour the filters of a dump (since 4.20); the other two
+    # keep acknowledgements small and make refusals speak.
+    for option in (nl.NETLINK_GET_STRICT_CHK, nl.NETLINK_CAP_ACK, nl.NETLINK_EXT_ACK):
+        sock.setsockopt(nl.SOL_NETLINK, option, 1)
+    # A lost acknowledgement must not hang a pass: the kernel answers within the send call.
+    sock.settimeout(10)
+    return sock
+
+
+def dump(sock: socket.socket, request: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (data, start, end) of the body of each message that a dump returns.
+
+    Raises:
+        DumpError: the kernel refused, or could not give a consistent dump in five attempts.
+    """
+    for _ in range(_DUMP_ATTEMPTS):
+        sock.send(request)
+        found: list[tuple[bytes, int, int]] = []
+        interrupted = False
+        done = False
+        while not done:
+            data = sock.recv(_RECEIVE)
+            for kind, flags, _sequence, start, end in nl.messages(data):
+                interrupted |= bool(flags & nl.NLM_F_DUMP_INTR)
+                if kind == nl.NLMSG_DONE:
+                    done = True
+                    code = -nl.I32.unpack_from(data, start)[0] if end - start >= 4 else 0
+                elif kind == nl.NLMSG_ERROR:
+                    done = True
+                    code, _words = nl.decode_error(data, start, end, flags)
+                else:
+                    found.append((data, start, end))
+        if code == errno.EINTR or (interrupted and not code):
+            continue
+        if code:
+            raise DumpError(code, os.strerror(code))
+        yield from found
+        return
+    raise DumpError(errno.EINTR, "the namespace changed during each of five dumps")
+
+
+def look_up(
+    sock: socket.socket, requests: Iterable[bytes]
+) -> Iterator[tuple[bytes, int, int] | None]:
+    """Send requests that are answered by one message each; yield it, or None for "no such thing".
+
+    Raises:
+        OSError: the kernel refused for another reason than that the thing does not exist.
+    """
+    for request in requests:
+        sock.send(request)
+        data = sock.recv(_RECEIVE)
+        for kind, flags, _sequence, start, end in nl.messages(data):
+            if kind == nl.NLMSG_ERROR:
+                code, words = nl.decode_error(data, start, end, flags)
+                if code not in (errno.ENODEV, errno.ENOENT):
+                    raise OSError(code, words or os.strerror(code))
+                yield None
+            else:
+                yield data, start, end
+            break

@@ -1,0 +1,72 @@
+"""Routes of a namespace, as rtnetlink tells them: all tables, both families."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+
+from model import netlink as nl
+from model.keys import Key, NsKey
+from model.ownership import PROTOCOL
+from model.resources import Route
+from observers.netlink import dump
+
+_ALL = nl.message(
+    nl.RTM_GETROUTE, nl.NLM_F_DUMP, nl.RTMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0, 0, 0, 0, 0)
+)
+
+
+def read_all(ns: NsKey, sock: socket.socket, names: Mapping[int, str]) -> list[Route]:
+    """Read the routes that somebody made: not those that the kernel derives from addresses.
+
+    Raises:
+        OSError: the dump failed.
+    """
+    return [r for body in dump(sock, _ALL) if (r := decode(ns, names, *body))]
+
+
+def decode(
+    ns: NsKey, names: Mapping[int, str], data: bytes, start: int, end: int
+) -> Route | None:
+    """Decode the body of an RTM_NEWROUTE; None for what is not a route that could be declared."""
+    family, length, _src, _tos, table, protocol, scope, kind, flags = nl.RTMSG.unpack_from(
+        data, start
+    )
+    if protocol == nl.RTPROT_KERNEL or kind not in nl.ROUTE_TYPES or flags & nl.RTM_F_CLONED:
+        return None
+    if family not in (nl.AF_INET, nl.AF_INET6):
+        return None
+    found = nl.attributes(data, start + 12, end)
+    type_ = nl.ROUTE_TYPES[kind]
+    size = 4 if family == nl.AF_INET else 16
+    dst = f"{socket.inet_ntop(family, found.get(nl.RTA_DST, bytes(size)))}/{length}"
+    number = nl.U32.unpack(found[nl.RTA_TABLE])[0] if nl.RTA_TABLE in found else table
+    metric = nl.U32.unpack(found[nl.RTA_PRIORITY])[0] if nl.RTA_PRIORITY in found else 0
+    # The kernel puts an IPv6 blackhole on loopback; to people it has no interface.
+    oif = nl.U32.unpack(found[nl.RTA_OIF])[0] if nl.RTA_OIF in found else 0
+    dev = names.get(oif, "") if type_ in ("unicast", "local", "broadcast") else ""
+    metrics = found.get(nl.RTA_METRICS, b"")
+    limits = nl.attributes(metrics, 0, len(metrics)) if metrics else {}
+    return Route(
+        key=Key(ns, "route", dev, f"{dst} metric {metric} table {number}"),
+        family=4 if family == nl.AF_INET else 6,
+        dst=dst,
+        via=_address(family, found.get(nl.RTA_GATEWAY)),
+        src=_address(family, found.get(nl.RTA_PREFSRC)),
+        metric=metric,
+        table=number,
+        scope=scope if family == nl.AF_INET else 0,
+        mtu=_limit(limits, nl.RTAX_MTU),
+        advmss=_limit(limits, nl.RTAX_ADVMSS),
+        onlink=bool(flags & nl.RTNH_F_ONLINK),
+        type=type_,
+        owned=protocol == PROTOCOL,
+    )
+
+
+def _address(family: int, raw: bytes | None) -> str:
+    return socket.inet_ntop(family, raw) if raw else ""
+
+
+def _limit(limits: Mapping[int, bytes], kind: int) -> int:
+    return int(nl.U32.unpack(limits[kind])[0]) if kind in limits else 0

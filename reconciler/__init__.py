@@ -1,0 +1,8 @@
+"""Decides and drives: diff, plan, apply, loop, command line."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("relink")
+except PackageNotFoundError:  # run from a checkout that was never installed
+    __version__ = "0+unknown"

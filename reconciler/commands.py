@@ -1,0 +1,328 @@
+"""The commands that look at the world: preview, converge once, destroy, status, the sidecar."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import socket
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from actuators import planes
+from actuators.requests import Request
+from actuators.transport import Answer, send
+from model.desired import Desired, Facts
+from model.keys import HOST, SELF, Key, NsKey
+from observers.namespaces import path_of
+from observers.own import own_compose, own_container_id
+from observers.runtimes import EngineUnavailableError, Runtime, default_runtimes
+from reconciler.containers import Roster
+from reconciler.control import AlreadyRunningError, ask
+from reconciler.passes import Pass, run as run_pass
+from reconciler.plan import Plan
+from reconciler.render import paint, plan_json, plan_text, status_data, status_text
+from reconciler.retries import Ledger
+from reconciler.sources import Loaded, Sources
+from reconciler.status import LinkStatus, all_connected, judge
+from reconciler.teardown import tear_down
+
+OK, FAILED, CHANGES = 0, 1, 2
+_PASSES = 10  # of --once, until it gives up on what keeps failing
+
+
+class CommandError(Exception):
+    """The command cannot do its work; the message says why and what to do."""
+
+
+def run(options: Namespace, loaded: Loaded, sources: Sources) -> int:
+    """Run the chosen command; return the exit code.
+
+    Raises:
+        CommandError: it cannot do its work.
+    """
+    if options.command == "status":
+        answered = _ask(options, loaded)
+        if answered is not None:
+            return answered
+        if options.check:
+            return FAILED
+        if not sources.paths():
+            raise CommandError("no sidecar runs here; give --compose-file or --network-file to look")
+    _raise_limits()
+    runtimes = default_runtimes(
+        options.docker_socket, options.podman_socket, "/run/netns", options.runtime
+    )
+    if not runtimes and not options.destroy:
+        raise CommandError(
+            f"no container engine: neither {options.docker_socket} nor {options.podman_socket} "
+            "exists; start one, or give --runtime"
+        )
+    try:
+        facts = _facts(options, loaded, runtimes)
+        roster = Roster(loaded.config, facts)
+        if options.command or options.once or options.dry_run or options.destroy:
+            _list(roster, runtimes, must=not options.destroy)
+        if options.command == "status":
+            return _show_status(options, list(judge(run_pass(roster.world())).values()))
+        if options.destroy:
+            return _destroy(options, roster)
+        if options.dry_run:
+            return _preview(options, run_pass(roster.world()).plan)
+        planes_needed = facts.plane.kind == "pinned"
+        if planes_needed:
+            planes.create(path_of(facts.plane))
+        return _once(options, roster) if options.once else _watch(options, sources, roster, runtimes)
+    except OSError as error:
+        raise CommandError(_explain(error)) from error
+    finally:
+        for runtime in runtimes:
+            runtime.close()
+
+
+def _explain(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return (
+            "not allowed to work with network namespaces: run as root, in a container with "
+            "cap_add [SYS_ADMIN, NET_ADMIN], or under `unshare -Urnm`"
+        )
+    return f"{error.filename or 'the data plane'}: {error.strerror or error}"
+
+
+def _raise_limits() -> None:
+    """Take the descriptors that we may have: a pass over a thousand containers opens a thousand."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _facts(options: Namespace, loaded: Loaded, runtimes: Sequence[Runtime]) -> Facts:
+    """Find out which project is meant, and with it whose links are ours."""
+    project = options.compose_project or loaded.project or os.environ.get("COMPOSE_PROJECT_NAME", "")
+    workdir = ""
+    if not options.compose_project and own_container_id():
+        for runtime in runtimes:
+            try:
+                own = own_compose(runtime)
+            except EngineUnavailableError:
+                continue  # the sidecar waits for it; until then nothing is known
+            if own and own.project:
+                project, workdir = own.project, own.workdir
+                break
+    instance = options.instance or project or "relink"
+    if "/" in instance or not instance.isprintable() or len(instance) > 64:
+        raise CommandError(f"--instance {instance!r}: at most 64 printable characters without '/'")
+    plane = {"self": SELF, "host": HOST, "pinned": NsKey("pinned", "pinned", instance)}
+    return Facts(
+        instance=instance,
+        plane=plane[options.dataplane],
+        project=project,
+        workdir=workdir,
+        bridge_mode=options.default_bridge_mode,
+        mtu=options.default_mtu,
+        keep_veth_offload=options.keep_veth_offload,
+    )
+
+
+def _list(roster: Roster, runtimes: Sequence[Runtime], *, must: bool) -> None:
+    for runtime in runtimes:
+        try:
+            roster.replace(runtime.name, runtime.list())
+        except EngineUnavailableError as error:
+            if must:
+                raise CommandError(str(error)) from error
+            print(f"reconcile: {error}", file=sys.stderr)
+
+
+def _colour(stream: object) -> bool:
+    isatty = getattr(stream, "isatty", lambda: False)
+    return bool(isatty()) and "NO_COLOR" not in os.environ
+
+
+def _preview(options: Namespace, plan: Plan) -> int:
+    if options.output == "json":
+        print(plan_json(plan), end="")
+    else:
+        print(plan_text(plan, colour=_colour(sys.stdout)), end="")
+    return CHANGES if plan.steps else OK
+
+
+def _destroy(options: Namespace, roster: Roster) -> int:
+    done = tear_down(roster.world(), preview=options.dry_run)
+    if options.dry_run:
+        return _preview(options, done.plan)
+    failures = done.outcome.failures if done.outcome else ()
+    for failure in failures:
+        print(f"reconcile: {failure.key} is still there: {failure.message}", file=sys.stderr)
+    print(f"Removed {len(done.plan.steps) - len(failures)} of {len(done.plan.steps)}.")
+    return FAILED if failures else OK
+
+
+class _Progress:
+    """Says how far a long piece of work is, on a terminal, once it has taken a second."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.shown = False
+        self.tty = sys.stderr.isatty()
+
+    def send(
+        self, requests: Sequence[Request], sockets: Mapping[NsKey, socket.socket]
+    ) -> list[Answer]:
+        """Send requests in pieces, telling how many are done."""
+        if not self.tty:
+            return send(requests, sockets)
+        answers: list[Answer] = []
+        for at in range(0, len(requests), 200):
+            answers += send(requests[at : at + 200], sockets)
+            if time.monotonic() - self.started > 1:
+                self.shown = True
+                line = f"\r{len(answers)} of {len(requests)} operations"
+                print(line, end="\x1b[K", file=sys.stderr, flush=True)
+        return answers
+
+    def end(self) -> None:
+        if self.shown:
+            print("\r", end="\x1b[K", file=sys.stderr, flush=True)
+
+
+def _once(options: Namespace, roster: Roster) -> int:
+    """Converge and verify: passes until one finds nothing to do, or nothing more succeeds."""
+    ledger, progress = Ledger(), _Progress()
+    executed: list[Plan] = []
+
+    def decide(plan: Plan, desired: Desired) -> Plan:
+        return ledger.allow(plan, desired.resources, time.monotonic())
+
+    for _ in range(_PASSES):
+        done = run_pass(roster.world(), decide=decide, sender=progress.send)
+        if done.outcome is None or not done.plan.steps:
+            break
+        steps = done.outcome.done
+        executed.append(replace(done.plan, steps=steps, obstacles=()))
+        ledger.note(done.plan, done.outcome, lambda _key: True, time.monotonic())
+        due = ledger.next_due()
+        if due is not None:
+            time.sleep(max(0.0, min(due - time.monotonic(), 1.0)))
+        elif not steps:
+            break
+    progress.end()
+    return _report_once(options, judge(done, ledger), executed, done)
+
+
+def _report_once(
+    options: Namespace, statuses: Mapping[Key, LinkStatus], executed: Sequence[Plan], last: Pass
+) -> int:
+    steps = tuple(step for plan in executed for step in plan.steps)
+    whole = Plan(steps, last.plan.obstacles)
+    bad = [s for s in statuses.values() if s.state != "Ready"]
+    if options.output == "json":
+        print(plan_json(whole), end="")
+    else:
+        print(plan_text(whole, done=True, colour=_colour(sys.stdout)), end="")
+        for status in bad:
+            print(f"{status.key}: {status.state}: {status.message}", file=sys.stderr)
+        if all_connected(statuses):
+            print("All links connected")
+    return FAILED if bad or last.plan.obstacles else OK
+
+
+def _ask(options: Namespace, loaded: Loaded) -> int | None:
+    """Let a running sidecar answer; None if there is none."""
+    project = options.compose_project or loaded.project or os.environ.get("COMPOSE_PROJECT_NAME", "")
+    instance = options.instance or project or "relink"
+    try:
+        answer = ask(instance)
+    except OSError as error:
+        raise CommandError(f"the sidecar of {instance} does not answer: {error}") from error
+    if answer is None:
+        return None
+    code = OK if answer["connected"] else CHANGES
+    if options.check:
+        # An engine without any declared container is as declared too.
+        healthy = all(link["state"] == "Ready" for link in answer["links"])
+        return OK if healthy and not answer["data_plane_error"] else FAILED
+    if options.output == "json":
+        print(json.dumps(answer, indent=2))
+        return code
+    statuses = [
+        LinkStatus(
+            key=_Named(link["key"]),  # type: ignore[arg-type] # printed, never looked at
+            state=link["state"],
+            message=link["message"],
+            addresses=tuple(link["addresses"]),
+            bridge=link["bridge"],
+        )
+        for link in answer["links"]
+    ]
+    print(status_text(statuses, _notes(answer), colour=_colour(sys.stdout)), end="")
+    return code
+
+
+class _Named(str):
+    __slots__ = ()
+
+
+def _notes(answer: Mapping[str, object]) -> str:
+    engines = answer["engines"]
+    lines = [
+        f"engine {name}: {state}"
+        for name, state in (engines.items() if isinstance(engines, dict) else ())
+        if state != "connected"
+    ]
+    errors = answer["configuration_errors"]
+    if isinstance(errors, list) and errors:
+        lines += ["the configuration was changed and refused; the old one is in force:", *errors]
+    if answer["data_plane_error"]:
+        lines.append(str(answer["data_plane_error"]))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _show_status(options: Namespace, statuses: Sequence[LinkStatus]) -> int:
+    if options.output == "json":
+        print(json.dumps(status_data(statuses), indent=2))
+    else:
+        note = paint("(no sidecar runs here; looked just now)", "2", colour=_colour(sys.stdout))
+        print(status_text(statuses, f"{note}\n", colour=_colour(sys.stdout)), end="")
+    return OK if all(s.state == "Ready" for s in statuses) else CHANGES
+
+
+def _watch(
+    options: Namespace, sources: Sources, roster: Roster, runtimes: Sequence[Runtime]
+) -> int:
+    from reconciler.loop import Settings, Sidecar  # noqa: PLC0415 - the others need no loop
+
+    _log_to_stderr(verbose=options.verbose)
+    settings = Settings(sources, options.interval, options.on_exit == "keep")
+    try:
+        return asyncio.run(Sidecar(settings, roster, runtimes).run())
+    except AlreadyRunningError as error:
+        raise CommandError(str(error)) from error
+
+
+def _log_to_stderr(*, verbose: bool) -> None:
+    """Log for people on a terminal, as one JSON object a line elsewhere."""
+    import logging  # noqa: PLC0415
+
+    import structlog  # noqa: PLC0415
+
+    terminal = sys.stderr.isatty()
+    renderer = (
+        structlog.dev.ConsoleRenderer(colors="NO_COLOR" not in os.environ)
+        if terminal
+        else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=not terminal),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.DEBUG if verbose else logging.INFO
+        ),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

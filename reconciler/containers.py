@@ -1,0 +1,110 @@
+"""Which containers there are, as far as every engine has told: the base of a pass. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from model.config import Config
+from model.desired import Facts, Wiring, namespace_of, plane, wiring
+from model.keys import Key, NsKey
+from model.replicas import Container
+from reconciler.passes import World
+
+
+@dataclass(slots=True)
+class Roster:
+    """Running containers by namespace, and what each should have.
+
+    What a container should have is computed once for each configuration, since it depends on
+    nothing else.
+
+    Attributes:
+        departed: outer ends of containers that are gone, to be looked up once more.
+        contested: two links claim one thing, so that only a look at everything can tell who has it.
+        owners: whose outer end each interface of the data plane is.
+    """
+
+    config: Config
+    facts: Facts
+    containers: dict[NsKey, Container] = field(default_factory=dict)
+    wirings: dict[NsKey, Wiring] = field(default_factory=dict)
+    departed: set[str] = field(default_factory=set)
+    contested: bool = False
+    owners: dict[str, NsKey] = field(default_factory=dict)
+    _claims: dict[object, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.wirings[self.facts.plane] = plane(self.config, self.facts)
+
+    def world(self) -> World:
+        """Return what a pass is about."""
+        return World(self.facts, self.wirings, self.containers)
+
+    def put(self, container: Container) -> NsKey | None:
+        """Add or replace a container; return its namespace if it has, or had, anything declared."""
+        ns = namespace_of(container, self.facts)
+        if self.containers.get(ns) == container:
+            wanted = self.wirings[ns]
+            return ns if wanted.parts or wanted.obstacles else None
+        had = self._drop(ns)
+        self.containers[ns] = container
+        wanted = wiring(self.config, container, self.facts)
+        self.wirings[ns] = wanted
+        outers = [r.key.dev for r in wanted.resources if r.key.ns == self.facts.plane]
+        self.owners.update(dict.fromkeys(outers, ns))
+        self.departed.difference_update(outers)
+        for claims in wanted.claims.values():
+            for claim in claims:
+                self._claims[claim] = self._claims.get(claim, 0) + 1
+                self.contested |= self._claims[claim] > 1
+        return ns if had or wanted.parts or wanted.obstacles else None
+
+    def remove(self, runtime: str, container_id: str) -> NsKey | None:
+        """Forget a container; return its namespace if it had anything declared."""
+        for ns, container in self.containers.items():
+            if container.id == container_id and container.runtime == runtime:
+                had = self._drop(ns)
+                del self.containers[ns]
+                return ns if had else None
+        return None
+
+    def replace(self, runtime: str, containers: Iterable[Container]) -> set[NsKey]:
+        """Take a complete list of one engine as what it runs; return what is not as it was."""
+        listed = {namespace_of(c, self.facts): c for c in containers}
+        before = {ns: c for ns, c in self.containers.items() if c.runtime == runtime}
+        for ns in before.keys() - listed.keys():
+            self._drop(ns)
+            del self.containers[ns]
+        for container in listed.values():
+            self.put(container)
+        return {ns for ns in before.keys() | listed.keys() if before.get(ns) != listed.get(ns)}
+
+    def reconfigure(self, config: Config, facts: Facts) -> None:
+        """Compute everything anew for another configuration."""
+        containers = list(self.containers.values())
+        self.__init__(config, facts)  # type: ignore[misc] # the one way to start afresh
+        for container in containers:
+            self.put(container)
+
+    def _drop(self, ns: NsKey) -> bool:
+        old = self.wirings.pop(ns, None)
+        if old is None:
+            return False
+        for claims in old.claims.values():
+            for claim in claims:
+                self._claims[claim] -= 1
+                if not self._claims[claim]:
+                    del self._claims[claim]
+                else:
+                    self.contested = True  # whoever lost it may have it now
+        outers = [r.key.dev for r in old.resources if r.key.ns == self.facts.plane]
+        self.departed.update(outers)
+        for name in outers:
+            if self.owners.get(name) == ns:
+                del self.owners[name]
+        return bool(old.parts or old.obstacles)
+
+    def declared(self) -> set[Key]:
+        """Return the inner ends of all declared links of running containers."""
+        return {link for wanted in self.wirings.values() for link in wanted.parts}

@@ -1,0 +1,110 @@
+"""The control socket of a running sidecar: HTTP and JSON over a Unix socket, owner only."""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import json
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+class AlreadyRunningError(Exception):
+    """Another sidecar of the same instance runs here."""
+
+
+def directory() -> Path:
+    """Return where control sockets are: /run/relink, or the user's own where that is not ours."""
+    run = Path("/run/relink")
+    own = os.environ.get("XDG_RUNTIME_DIR")
+    writable = os.access(run if run.exists() else run.parent, os.W_OK)
+    return run if writable or not own else Path(own) / "relink"
+
+
+def path_of(instance: str) -> Path:
+    """Return the control socket of an instance."""
+    return directory() / f"{instance}.sock"
+
+
+class Control:
+    """Answers on the control socket while it lives."""
+
+    def __init__(self, instance: str, status: Callable[[], dict[str, Any]]) -> None:
+        self._path = path_of(instance)
+        self._status = status
+        self._lock = -1
+        self._runner: Any = None
+
+    async def start(self) -> None:
+        """Begin to answer.
+
+        Raises:
+            AlreadyRunningError: another sidecar does, for this instance.
+            OSError: the socket cannot be made.
+        """
+        from aiohttp import web  # noqa: PLC0415 - only the sidecar needs a server
+
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # The lock goes with the process, however it ends; the socket file stays behind a crash.
+        lock = self._path.with_suffix(".lock")
+        self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            self._lock = -1
+            name = self._path.stem
+            raise AlreadyRunningError(
+                f"another Relink runs for instance {name!r}; stop it, or give --instance"
+            ) from None
+        self._path.unlink(missing_ok=True)
+
+        async def status(_request: web.Request) -> web.Response:
+            return web.json_response(self._status())
+
+        app = web.Application()
+        app.router.add_get("/v1/status", status)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        mask = os.umask(0o177)
+        try:
+            await web.UnixSite(self._runner, str(self._path)).start()
+        finally:
+            os.umask(mask)
+
+    async def stop(self) -> None:
+        """Stop answering."""
+        if self._runner:
+            await self._runner.cleanup()
+            self._path.unlink(missing_ok=True)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def ask(instance: str, what: str = "/v1/status") -> dict[str, Any] | None:
+    """Ask a running sidecar; None if there is none.
+
+    Raises:
+        OSError: there is one, and it does not answer within five seconds.
+    """
+    connection = http.client.HTTPConnection("relink", timeout=5)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.settimeout(5)
+    try:
+        sock.connect(str(path_of(instance)))
+    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+        sock.close()
+        return None
+    connection.sock = sock
+    try:
+        connection.request("GET", what)
+        answer: dict[str, Any] = json.loads(connection.getresponse().read())
+        return answer
+    except (http.client.HTTPException, ValueError) as error:
+        raise OSError(f"the sidecar's answer is no answer: {error}") from error
+    finally:
+        connection.close()

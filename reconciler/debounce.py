@@ -1,0 +1,56 @@
+"""When to look: bells with a scope go in, scopes that are due come out. Pure; time is an argument.
+
+The first bell of a scope after silence is due at once. One that rings soon after its scope was
+served (often our own writes, heard back) waits for quiet, but never longer than `LONGEST`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from model.keys import NsKey
+
+QUIET = 0.05  # seconds without another bell
+LONGEST = 0.5  # seconds from the first bell
+
+Scope = NsKey | None  # None is everything
+
+
+@dataclass(slots=True)
+class Debounce:
+    """Bells that wait; times are seconds of a clock that never goes back."""
+
+    rung: dict[Scope, tuple[float, float]] = field(default_factory=dict)  # first, last
+    served: dict[Scope, float] = field(default_factory=dict)
+
+    def ring(self, scope: Scope, now: float) -> None:
+        """Note that somebody should look at `scope`."""
+        first, _ = self.rung.get(scope, (now, now))
+        self.rung[scope] = (first, now)
+
+    def due_at(self) -> float | None:
+        """Return when the next scope is due, None if none waits."""
+        return min(map(self._due, self.rung), default=None)
+
+    def take(self, now: float) -> frozenset[NsKey] | None | bool:
+        """Take the scopes that are due: a set, None for everything, False for nothing."""
+        due = [scope for scope in self.rung if self._due(scope) <= now]
+        if not due:
+            return False
+        if None in due:
+            due = list(self.rung)  # a look at everything answers every bell
+        for scope in due:
+            del self.rung[scope]
+        return None if None in due else frozenset(scope for scope in due if scope is not None)
+
+    def done(self, scopes: frozenset[NsKey] | None, now: float) -> None:
+        """Note that a look at `scopes` ended."""
+        self.served = {s: at for s, at in self.served.items() if now - at < QUIET}
+        self.served.update(dict.fromkeys(scopes if scopes is not None else (None,), now))
+
+    def _due(self, scope: Scope) -> float:
+        first, last = self.rung[scope]
+        served = max(self.served.get(scope, -1.0), self.served.get(None, -1.0))
+        if served < 0 or first - served >= QUIET:
+            return first
+        return min(last + QUIET, first + LONGEST)

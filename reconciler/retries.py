@@ -1,0 +1,118 @@
+"""What failed, and when to try it again; what keeps coming back. Pure; time is an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from actuators.requests import Verdict
+from model.keys import Key, NsKey
+from model.resources import Resource
+from reconciler.apply import Outcome
+from reconciler.diff import Change, requires
+from reconciler.plan import Plan
+
+FIRST, LONGEST = 0.1, 60.0  # seconds
+FIGHT = 3  # passes in a row with the same difference
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key in trouble.
+
+    Attributes:
+        intent: what was tried; another intent or another observation starts afresh.
+        failures: how often in a row.
+        due: when to try again.
+        message: why it failed, or what it fights over.
+        repeats: how often in a row the step succeeded and the same difference came back.
+        fighting: it came back too often.
+    """
+
+    intent: tuple[object, ...]
+    failures: int = 0
+    due: float = 0.0
+    message: str = ""
+    repeats: int = 0
+    fighting: bool = False
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The retries of one sidecar; empty after a restart, which costs one more try and no more."""
+
+    entries: dict[Key, Entry] = field(default_factory=dict)
+
+    def allow(self, plan: Plan, resources: Mapping[Key, Resource], now: float) -> Plan:
+        """Return the plan without the steps that are not due, and without what needs them."""
+        waiting: set[Key] = set()
+        steps: list[Change] = []
+        for step in plan.steps:
+            entry = self.entries.get(step.key)
+            held = entry is not None and entry.intent == _intent(step) and entry.due > now
+            if step.after is not None and not held:
+                held = any(key in waiting for key in requires(step.after, resources))
+            if held:
+                waiting.add(step.key)
+            else:
+                steps.append(step)
+        return replace(plan, steps=tuple(steps))
+
+    def note(
+        self, plan: Plan, outcome: Outcome, looked_at: Callable[[Key], bool], now: float
+    ) -> list[Key]:
+        """Learn from a pass: `plan` as it was before `allow`. Return what began to fight.
+
+        `looked_at` tells whether the pass looked at a key: one that it found as it should be is no
+        longer in trouble.
+        """
+        steps = {step.key: step for step in plan.steps}
+        for key in [k for k in self.entries if k not in steps and looked_at(k)]:
+            del self.entries[key]
+        began: list[Key] = []
+        for failure in outcome.failures:
+            step = steps[failure.key]
+            old = self._same(step)
+            failures = old.failures + 1 if old else 1
+            # The world moved: whoever looks again sees why, so the first time costs no wait.
+            wait = min(FIRST * 2 ** (failures - 1), LONGEST)
+            if failure.verdict == Verdict.VANISHED and failures == 1:
+                wait = 0.0
+            self.entries[step.key] = Entry(_intent(step), failures, now + wait, failure.message)
+        for step in outcome.done:
+            old = self._same(step)
+            repeats = old.repeats + 1 if old and not old.failures else 1
+            entry = Entry(_intent(step), repeats=repeats)
+            if repeats >= FIGHT:
+                wait = min(FIRST * 2 ** (repeats - FIGHT), LONGEST)
+                entry = replace(entry, due=now + wait, fighting=True, message=_fight(step))
+                if not (old and old.fighting):
+                    began.append(step.key)
+            self.entries[step.key] = entry
+        return began
+
+    def next_due(self) -> float | None:
+        """Return when the next step may be tried again, None if nothing waits."""
+        return min((e.due for e in self.entries.values() if e.failures or e.fighting), default=None)
+
+    def due(self, now: float) -> set[NsKey]:
+        """Return the namespaces of what may be tried again now."""
+        return {
+            key.ns
+            for key, entry in self.entries.items()
+            if (entry.failures or entry.fighting) and entry.due <= now
+        }
+
+    def _same(self, step: Change) -> Entry | None:
+        entry = self.entries.get(step.key)
+        return entry if entry and entry.intent == _intent(step) else None
+
+
+def _intent(step: Change) -> tuple[object, ...]:
+    before, after = step.before, step.after
+    return step.action, before, after, step.fields
+
+
+def _fight(step: Change) -> str:
+    what = "; ".join(f"{f.name} {f.before!r} -> {f.after!r}" for f in step.fields)
+    return f"somebody keeps undoing it: {what or step.action}"
