@@ -44,11 +44,20 @@ _CREATE = nl.NLM_F_ACK | nl.NLM_F_CREATE | nl.NLM_F_EXCL
 
 
 def _new(link: Link) -> Request:
-    info = nl.nested(nl.IFLA_LINKINFO, nl.text(nl.IFLA_INFO_KIND, link.kind))
+    info = _info(link)
     return Request(
         link.key.ns,
         nl.message(nl.RTM_NEWLINK, _CREATE, nl.IFINFO.pack(0, 0, 0, 0, 0), _identity(link), info),
     )
+
+
+def _info(link: Link) -> bytes:
+    """Encode what is peculiar to a kind."""
+    kind = nl.text(nl.IFLA_INFO_KIND, link.kind)
+    if link.snooping is None:
+        return nl.nested(nl.IFLA_LINKINFO, kind)
+    snooping = nl.attribute(nl.IFLA_BR_MCAST_SNOOPING, bytes([link.snooping]))
+    return nl.nested(nl.IFLA_LINKINFO, kind, nl.nested(nl.IFLA_INFO_DATA, snooping))
 
 
 def _new_veth(link: Link, peer: Link, numbers: Numbers) -> Request:
@@ -66,9 +75,7 @@ def _new_veth(link: Link, peer: Link, numbers: Numbers) -> Request:
         nl.nested(nl.IFLA_INFO_DATA, other),
     )
     body = nl.IFINFO.pack(0, 0, numbers.free_index(link.key), 0, 0)
-    return Request(
-        link.key.ns, nl.message(nl.RTM_NEWLINK, _CREATE, body, _identity(link), info)
-    )
+    return Request(link.key.ns, nl.message(nl.RTM_NEWLINK, _CREATE, body, _identity(link), info))
 
 
 def _identity(link: Link) -> bytes:
@@ -99,6 +106,8 @@ def _configure(
             attributes.append(nl.attribute(nl.IFLA_ADDRESS, raw))
         if "mtu" in changed and link.mtu is not None:
             attributes.append(nl.u32(nl.IFLA_MTU, link.mtu))
+        if "snooping" in changed:
+            attributes.append(_info(link))
         if "group" in changed and link.group is not None:
             attributes.append(nl.u32(nl.IFLA_GROUP, link.group))
     if link.alias is not None and (changed is None or "alias" in changed):
@@ -133,6 +142,7 @@ def _set(
     flags: int,
     change: int,
     attributes: bytes = b"",
+    *,
     optional: frozenset[int] = frozenset(),
 ) -> Request:
     # By index where there is one, since a name may be somebody else's by now; by name for the end

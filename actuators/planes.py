@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 
 
 def create(path: str) -> None:
@@ -11,11 +11,11 @@ def create(path: str) -> None:
     Raises:
         OSError: it cannot be made.
     """
-    if os.path.ismount(path) or _is_namespace(path):
+    if _is_namespace(path):
         return
     from pyroute2 import netns  # noqa: PLC0415 - 0.1 s that only a pinned data plane pays
 
-    netns.create(os.path.basename(path))
+    netns.create(Path(path).name)
 
 
 def delete(path: str) -> None:
@@ -24,15 +24,15 @@ def delete(path: str) -> None:
     Raises:
         OSError: it cannot be removed.
     """
-    if not os.path.exists(path):
+    if not Path(path).exists():
         return
     from pyroute2 import netns  # noqa: PLC0415
 
-    netns.remove(os.path.basename(path))
+    netns.remove(Path(path).name)
 
 
 def _is_namespace(path: str) -> bool:
     try:
-        return os.stat(path).st_dev == os.stat("/proc/self/ns/net").st_dev
+        return Path(path).stat().st_dev == Path("/proc/self/ns/net").stat().st_dev
     except OSError:
         return False

@@ -39,9 +39,7 @@ def _new(route: Route, numbers: Numbers, flags: int) -> Request:
     ]
     if limits:
         parts.append(nl.nested(nl.RTA_METRICS, *limits))
-    return Request(
-        route.key.ns, nl.message(nl.RTM_NEWROUTE, nl.NLM_F_ACK | flags, *parts)
-    )
+    return Request(route.key.ns, nl.message(nl.RTM_NEWROUTE, nl.NLM_F_ACK | flags, *parts))
 
 
 def _body(route: Route, numbers: Numbers) -> bytes:

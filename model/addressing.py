@@ -69,8 +69,10 @@ def offset_interface(base: IPInterface, offset: int) -> IPInterface:
         raise AddressError(f"{base} + {offset} is past the end of {network}")
     if value == last and base.version == 4 and network.prefixlen < 31:
         raise AddressError(f"{base} + {offset} is the broadcast address of {network}")
-    return ipaddress.ip_interface((value, network.prefixlen)) if base.version == 4 else (
-        ipaddress.IPv6Interface((value, network.prefixlen))
+    return (
+        ipaddress.ip_interface((value, network.prefixlen))
+        if base.version == 4
+        else (ipaddress.IPv6Interface((value, network.prefixlen)))
     )
 
 

@@ -1,10 +1,10 @@
-"""The configuration language as typed, canonical values; every error at once, each with its place."""
+"""The configuration language as typed, canonical values; all errors at once, with their places."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -16,7 +16,7 @@ from model.addressing import (
     parse_interface,
     parse_mac,
 )
-from model.document import Node, mapping, merge
+from model.document import Node, mapping, merge, shorten
 from model.options import OptionError
 from model.problems import ConfigError, Place, Problem
 from model.route import RouteError, RouteSpec
@@ -120,7 +120,7 @@ class Config:
 def merge_links(root: Node) -> Node:
     """Merge the links of one (service or container, dev) into one, later values winning."""
     links = root.get("links")
-    if links is None:
+    if links is None or not isinstance(links.value, tuple):
         return root
     merged: dict[object, Node] = {}
     for number, link in enumerate(links.elements()):
@@ -151,7 +151,8 @@ def parse(root: Node) -> Config:
         tunnels=tuple(tunnel for tunnel in tunnels if tunnel),
         commands=tuple(command for command in commands if command),
     )
-    problems.extend(_clashes(config))
+    names = [_Claim(("name", b.name), "", f"bridge {b.name}", b.place) for b in config.bridges]
+    problems.extend(_clashes([*names, *reader.claims]))
     if problems:
         raise ConfigError(problems)
     return config
@@ -168,7 +169,8 @@ def _text(node: Node, key: str) -> str:
 
 def _int(node: Node, key: str) -> int | None:
     child = node.get(key)
-    return int(child.value) if child and isinstance(child.value, int | float) else None
+    value = child.value if child else None
+    return int(value) if isinstance(value, int | float) and value % 1 == 0 else None
 
 
 def _strings(node: Node, key: str) -> tuple[Node, ...]:
@@ -178,11 +180,22 @@ def _strings(node: Node, key: str) -> tuple[Node, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class _Claim:
+    """Something that only one entry may have: what it is, in words, by whom, and where."""
+
+    identity: tuple[object, ...]
+    what: str
+    whose: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
 class _Reader:
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[Problem]
+    claims: list[_Claim] = field(default_factory=list)
 
     def wrong(self, node: Node, message: str) -> None:
-        self.problems.append(Problem(node.place, message))
+        self.problems.append(Problem(node.place, shorten(message)))
 
     def attempt(self, node: Node, parse: Callable[[str], T]) -> T | None:
         """Parse a node's text; a refusal becomes a problem at the node's place."""
@@ -195,7 +208,8 @@ class _Reader:
     def owner(self, node: Node) -> Owner | None:
         service, container = _text(node, "service"), _text(node, "container")
         if service and container:
-            self.wrong(node, "both 'service' and 'container' are given; one of them is allowed")
+            message = "both 'service' and 'container' are given; one of them is allowed"
+            self.problems.append(Problem(node.place_of(("container",), key=True), message))
             return None
         if service:
             return Owner("service", service)
@@ -250,7 +264,7 @@ class _Reader:
                 parsed.append(spec)
         return tuple(parsed)
 
-    def forwards(self, node: Node) -> tuple[Forward, ...]:
+    def forwards(self, node: Node, whose: str) -> tuple[Forward, ...]:
         parsed: list[Forward] = []
         for part in _strings(node, "forward"):
             match = _FORWARD.fullmatch(str(part.value))
@@ -265,36 +279,48 @@ class _Reader:
             else:
                 protocol: Any = match[3]
                 parsed.append(Forward(outside, inside, protocol))
+                what = f"port {outside}/{protocol} of the sidecar"
+                self.claims.append(_Claim((outside, protocol), what, whose, part.place))
         return tuple(parsed)
 
-    def ips(self, node: Node) -> tuple[IPInterface, ...]:
+    def ips(self, node: Node, whose: str) -> tuple[IPInterface, ...]:
         parsed: list[IPInterface] = []
         for part in _strings(node, "ip"):
             ip = self.attempt(part, parse_interface)
             if ip is None:
                 continue
-            if ip.is_unspecified or ip.ip.is_multicast:
+            if ip.ip.is_unspecified or ip.ip.is_multicast:
                 self.wrong(part, f"{ip} cannot be the address of an interface")
-            elif ip.version == 4 and ip.network.prefixlen < 31 and ip.ip in (
-                ip.network.network_address,
-                ip.network.broadcast_address,
+            elif (
+                ip.version == 4
+                and ip.network.prefixlen < 31
+                and ip.ip
+                in (
+                    ip.network.network_address,
+                    ip.network.broadcast_address,
+                )
             ):
                 self.wrong(part, f"{ip.ip} is the network or broadcast address of {ip.network}")
             elif any(other.ip == ip.ip for other in parsed):
                 self.wrong(part, f"{ip.ip} is given twice")
             else:
                 parsed.append(ip)
+                if bridge := _text(node, "bridge"):
+                    what = f"{ip.ip} on bridge {bridge}"
+                    self.claims.append(_Claim((bridge, ip.ip), what, whose, part.place))
         return tuple(parsed)
 
     def link(self, node: Node) -> LinkSpec | None:
         owner = self.owner(node)
         kind = _text(node, "type") or "veth"
         self.keys_of_kind(node, kind)
-        ips = self.ips(node)
         dev = _text(node, "dev") or "eth0"
-        if dev in (".", "..", "lo"):
-            self.wrong(node.get("dev") or node, f"{dev!r} cannot be the name of a link")
-        mac = node.get("mac")
+        whose = f"{owner or 'a link'} dev {dev}"
+        ips = self.ips(node, whose)
+        mac, outer = node.get("mac"), _text(node, "outer-dev")
+        if outer and kind == "veth":
+            place = node.place_of(("outer-dev",))
+            self.claims.append(_Claim(("name", outer), f"the name {outer}", whose, place))
         spec = LinkSpec(
             place=node.place,
             owner=owner or Owner("service", "?"),
@@ -302,7 +328,7 @@ class _Reader:
             dev=dev,
             base=_text(node, "base") or _DEFAULT_BASE.get(kind, "host"),
             bridge=_text(node, "bridge"),
-            outer_dev=_text(node, "outer-dev"),
+            outer_dev=outer,
             ips=ips,
             mac=(self.attempt(mac, parse_mac) or "") if mac else "",
             mtu=_int(node, "mtu"),
@@ -311,7 +337,7 @@ class _Reader:
             netem=self.netem(node),
             mode=_text(node, "mode"),
             vlanid=_int(node, "vlanid"),
-            forwards=self.forwards(node),
+            forwards=self.forwards(node, whose),
             ethtool=self.ethtool(node),
         )
         if spec.forwards and not ips:
@@ -354,6 +380,8 @@ class _Reader:
         impairment = self.netem(node)
         if remote is None:
             return None
+        what = f"a {kind} tunnel with vni {_int(node, 'vni')} to {remote}"
+        self.claims.append(_Claim((what,), what, f"bridge {_text(node, 'bridge')}", node.place))
         return TunnelSpec(
             place=node.place,
             type=kind,
@@ -372,9 +400,7 @@ class _Reader:
         return CommandSpec(node.place, owner, words or ("sh", "-c", str(command.value)))
 
 
-def _bridges(
-    root: Node, links: list[LinkSpec], problems: list[Problem]
-) -> tuple[BridgeSpec, ...]:
+def _bridges(root: Node, links: list[LinkSpec], problems: list[Problem]) -> tuple[BridgeSpec, ...]:
     """All switches: the declared ones first, then those that only links and tunnels name."""
     found: dict[str, BridgeSpec] = {}
     for node in _list(root, "bridges"):
@@ -391,17 +417,11 @@ def _bridges(
     return tuple(found.values())
 
 
-def _clashes(config: Config) -> Iterator[Problem]:
+def _clashes(claims: Iterable[_Claim]) -> Iterator[Problem]:
     """What two entries cannot both have, as far as it shows without any container running."""
-    addresses: dict[object, LinkSpec] = {}
-    names: dict[str, Place] = {bridge.name: bridge.place for bridge in config.bridges}
-    for link in config.links:
-        for ip in link.ips:
-            other = addresses.setdefault((link.bridge or id(link), ip.ip), link)
-            if other is not link:
-                where = f"on bridge {link.bridge} by {other.owner} dev {other.dev}"
-                yield Problem(link.place, f"{ip.ip} is already taken {where} ({other.place})")
-        if link.type == "veth" and link.outer_dev:
-            first = names.setdefault(link.outer_dev, link.place)
-            if first != link.place:
-                yield Problem(link.place, f"the name {link.outer_dev} is already taken ({first})")
+    holders: dict[tuple[object, ...], _Claim] = {}
+    for claim in claims:
+        first = holders.setdefault(claim.identity, claim)
+        if first is not claim:
+            message = f"{claim.what} is already taken by {first.whose} ({first.place})"
+            yield Problem(claim.place, message)

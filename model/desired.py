@@ -7,7 +7,7 @@ compute one name) becomes an Obstacle of that link, and every other link is stil
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from model import route
@@ -22,12 +22,11 @@ from model.config import BridgeMode, BridgeSpec, Config, LinkSpec, Owner
 from model.keys import Key, NsKey, link_key
 from model.offloads import COMMANDS
 from model.ownership import group_of
-from model.problems import Place
 from model.replicas import Container
 from model.resources import Address, Link, Offload, Resource, Route
 
 DEFAULT_MTU = 65535  # the largest that veth takes (ETH_MAX_MTU), and conlink's default
-PORT_MAX = 65535
+_ALIAS_MAX = 255  # IFALIASZ - 1, linux/if.h; in bytes
 
 State = Literal["blocked", "conflict", "refused", "unsupported"]
 
@@ -201,14 +200,22 @@ def _mode(bridge: BridgeSpec, facts: Facts) -> BridgeMode:
     return "linux" if mode == "auto" else mode
 
 
+def _alias(facts: Facts, what: str) -> str:
+    text = f"relink {facts.instance}: {what}".encode()
+    return text[:_ALIAS_MAX].decode(errors="ignore")
+
+
 def _bridge(name: str, facts: Facts) -> Link:
     return Link(
         key=link_key(facts.plane, name),
         kind="bridge",
         up=True,
         group=group_of(facts.instance),
-        alias=f"relink {facts.instance}: bridge {name}",
+        alias=_alias(facts, f"bridge {name}"),
         silent=True,
+        # With it the bridge itself sends membership reports (seen on 6.18); without it groups are
+        # flooded, as by a plain switch.
+        snooping=False,
     )
 
 
@@ -246,24 +253,22 @@ class _Maker:
             return
         self.parts[inner] = (inner,)
         self.because[inner] = self._reason(spec)
-        message = self._impossible(spec)
-        if message:
-            state, text = message
-            self.obstacles.append(Obstacle(inner, state, text))
+        if impossible := self._impossible(spec):
+            self.obstacles.append(Obstacle(inner, *impossible))
             return
         try:
             resources = self._veth(spec, inner)
         except AddressError as error:
-            message_ = f"replica {self.container.number}: {error} ({spec.place})"
-            self.obstacles.append(Obstacle(inner, "refused", message_))
+            message = f"replica {self.container.number}: {error} ({spec.place})"
+            self.obstacles.append(Obstacle(inner, "refused", message))
             return
         for resource in resources:
             self.resources[resource.key] = resource
             self.because[resource.key] = self._reason(spec)
         self.parts[inner] = tuple(resource.key for resource in resources)
         for missing in _unsupported_parts(spec):
-            message_ = f"{missing} is not supported yet ({spec.place})"
-            self.obstacles.append(Obstacle(inner, "unsupported", message_))
+            message = f"{missing} is not supported yet ({spec.place})"
+            self.obstacles.append(Obstacle(inner, "unsupported", message))
         outer = resources[1].key
         self.claims[inner] = (
             Claim("interface name", str(outer.ns), outer.dev),
@@ -306,19 +311,22 @@ class _Maker:
         facts, number = self.facts, self.container.number
         offset = number - 1 if spec.owner.kind == "service" else 0
         outer = link_key(facts.plane, spec.outer_dev or self.outer[spec.dev])
-        group = group_of(facts.instance)
         mac = (
             offset_mac(spec.mac, offset)
             if spec.mac
             else stable_mac(facts.instance, str(spec.owner), spec.dev, offset)
         )
-        alias = f"relink {facts.instance}: {inner} on {spec.bridge}"
-        common = {"kind": "veth", "mtu": spec.mtu or facts.mtu, "up": True, "group": group}
+        end = Link(
+            key=inner,
+            kind="veth",
+            mtu=spec.mtu or facts.mtu,
+            up=True,
+            group=group_of(facts.instance),
+            alias=_alias(facts, f"{inner} on {spec.bridge}"),
+        )
         resources: list[Resource] = [
-            Link(key=inner, peer=outer, mac=mac, alias=alias[:255], promote=True, **common),
-            Link(
-                key=outer, peer=inner, alias=alias[:255], master=spec.bridge, silent=True, **common
-            ),
+            replace(end, peer=outer, mac=mac, promote=True),
+            replace(end, key=outer, peer=inner, master=spec.bridge, silent=True),
         ]
         features: dict[str, bool] = {} if facts.keep_veth_offload else {"tx": False}
         if spec.ethtool:
@@ -358,20 +366,13 @@ def _unsupported_parts(spec: LinkSpec) -> list[str]:
             ("netem", spec.netem),
             ("nat", spec.nat),
             ("forward", spec.forwards),
-            ("an ethtool setting other than rx, tx, sg, tso, gso, gro", spec.ethtool and (
-                spec.ethtool.other or any(f[0] not in COMMANDS for f in spec.ethtool.offloads)
-            )),
+            (
+                "an ethtool setting other than rx, tx, sg, tso, gso, gro",
+                spec.ethtool
+                and (
+                    spec.ethtool.other or any(f[0] not in COMMANDS for f in spec.ethtool.offloads)
+                ),
+            ),
         )
         if value
     ]
-
-
-def place_of(reason: str) -> str:
-    """Return the place at the head of a reason."""
-    return reason.partition(" ")[0]
-
-
-__all__ = [
-    "Claim", "Desired", "Facts", "Obstacle", "Place", "Wiring", "combine", "desired", "matches",
-    "namespace_of", "plane", "wiring",
-]

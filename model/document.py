@@ -1,4 +1,4 @@
-"""Parsed documents that remember where each value was written; merging and interpolation of them."""
+"""Parsed documents that remember where each value was written; merging and interpolating them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from model.problems import Place, Problem
+
+_LONG_WORD = re.compile(r"(\S{60})\S{20,}")
 
 Scalar = str | int | float | bool | None
 Path = tuple[str | int, ...]
@@ -75,6 +77,11 @@ class Node:
         return place
 
 
+def shorten(message: str) -> str:
+    """Cut the words of a message that are too long to read, as a number of 5 000 digits."""
+    return _LONG_WORD.sub(r"\1…", message)
+
+
 def mapping(place: Place, entries: Mapping[str, Node] | None = None) -> Node:
     """Return a mapping node made by us rather than read."""
     return Node(dict(entries or {}), place)
@@ -113,15 +120,13 @@ def interpolate(node: Node, environment: Mapping[str, str], problems: list[Probl
         entries = {key: interpolate(n, environment, problems) for key, n in node.value.items()}
         return replace(node, value=entries)
     if isinstance(node.value, tuple):
-        return replace(
-            node, value=tuple(interpolate(n, environment, problems) for n in node.value)
-        )
+        return replace(node, value=tuple(interpolate(n, environment, problems) for n in node.value))
     if not isinstance(node.value, str) or "$" not in node.value:
         return node
     try:
         text = _expand(node.value, environment)
     except _VariableError as error:
-        problems.append(Problem(node.place, str(error)))
+        problems.append(Problem(node.place, shorten(str(error))))
         return node
     return replace(node, value=resolve_plain(text) if node.plain else text)
 

@@ -35,7 +35,7 @@ HOST = NsKey("host", "host")
 
 @dataclass(frozen=True, order=True, slots=True)
 class Key:
-    """A resource: its namespace, its type, the interface it belongs to and what else tells it apart.
+    """A resource: its namespace, its type, its interface, and what else tells it apart.
 
     `dev` is empty for routes without an interface; `detail` is the prefix of an address
     (`10.0.1.5/24`) or the identity of a route (`10.0.0.0/8 metric 0 table 254`).

@@ -1,4 +1,4 @@
-"""Running containers, as an engine describes them, and which links of the configuration they match."""
+"""Running containers, as an engine describes them."""
 
 from __future__ import annotations
 

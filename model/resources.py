@@ -12,7 +12,9 @@ from typing import Literal
 
 from model.keys import Key
 
-RouteType = Literal["unicast", "local", "broadcast", "blackhole", "unreachable", "prohibit", "throw"]
+RouteType = Literal[
+    "unicast", "local", "broadcast", "blackhole", "unreachable", "prohibit", "throw"
+]
 LinkKind = Literal[
     "veth", "bridge", "dummy", "vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "vxlan", "geneve"
 ]
@@ -34,6 +36,8 @@ class Link:
         alias: IFLA_IFALIAS, for people.
         silent: IPv6 generates no link-local address (IFLA_INET6_ADDR_GEN_MODE none), so that the
             end sends no router solicitation, no neighbour discovery and no multicast report.
+        snooping: a bridge listens to group membership (IFLA_BR_MCAST_SNOOPING), and for that joins
+            the group of all snoopers, which it announces.
         promote: secondary IPv4 addresses outlive the removal of their primary
             (promote_secondaries), so that an address can be changed without a moment without one.
         index: interface index, only of an observed link; not part of what is declared.
@@ -52,6 +56,7 @@ class Link:
     alias: str | None = None
     silent: bool | None = None
     promote: bool | None = None
+    snooping: bool | None = None
     index: int = field(default=0, compare=False)
     peer_index: int = field(default=0, compare=False)
     peer_away: bool = field(default=False, compare=False)
@@ -131,7 +136,7 @@ _NOT_COMPARED = frozenset({"key", "index", "peer_index", "peer_away", "owned"})
 
 
 def differences(before: Resource, after: Resource) -> tuple[FieldChange, ...]:
-    """Return the fields in which the observed `before` is not as `after` declares; None matches all.
+    """Return the fields in which `before` is not as `after` declares; None matches everything.
 
     Raises:
         TypeError: the two are not of one type.

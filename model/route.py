@@ -101,7 +101,9 @@ def _typed(destination: str, kind: str, values: dict[str, str], family: int) -> 
         raise RouteError(f"{destination} is not an IPv{family} destination")
     for word, address in (("via", via), ("src", src)):
         if address and _family_of(address) != version:
-            raise RouteError(f"{word} {address} is not of the family of {destination} (IPv{version})")
+            raise RouteError(
+                f"{word} {address} is not of the family of {destination} (IPv{version})"
+            )
     if kind in DEVICELESS:
         for word in ("via", "dev", "onlink", "src"):
             if word in values:

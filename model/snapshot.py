@@ -1,4 +1,4 @@
-"""What is: everything that was read of a set of namespaces, as the same values as what should be."""
+"""What is: all that was read of some namespaces, as the same values as what should be."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class NamespaceState:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a set of namespaces holds; `absent` names those that could not be read, with the reason."""
+    """What a set of namespaces holds; `absent` says why the others could not be read."""
 
     resources: Mapping[Key, Resource]
     highest_index: Mapping[NsKey, int]

@@ -66,6 +66,9 @@ class KernelDoorbell:
         except PermissionError:  # in a user namespace: what net.core.rmem_max allows
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         self._sock.setsockopt(nl.SOL_NETLINK, nl.NETLINK_LISTEN_ALL_NSID, 1)
+        # A socket without an address of its own counts as the sender of what the kernel sends
+        # (do_one_broadcast() in net/netlink/af_netlink.c, 6.18), and so would hear nothing.
+        self._sock.bind((0, 0))
         for group in _GROUPS:
             self._sock.setsockopt(nl.SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
         self._plane = plane
@@ -146,5 +149,3 @@ def _namespace_id(sock: socket.socket, descriptor: int) -> int:
             found = nl.attributes(data, start + 4, end)
             return int(nl.I32.unpack(found[_NETNSA_NSID])[0])
     return -1
-
-

@@ -5,6 +5,7 @@ An engine says which containers run; it is never asked about networks, and never
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -156,6 +157,7 @@ class Engine:
 
         client = None
         try:
+            self._knock()
             client = self._connected()
             return question(client)
         except (DockerException, RequestException, HTTPError, OSError) as error:
@@ -165,6 +167,12 @@ class Engine:
             self._forget(client)
             reason = f"its answer is not that of an engine ({type(error).__name__}: {error})"
             raise EngineUnavailableError(self._located(reason)) from error
+
+    def _knock(self) -> None:
+        """Raise OSError when nobody listens: the SDK would then forget to close its socket."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
+            door.settimeout(TIMEOUT)
+            door.connect(self._path)
 
     def _connected(self) -> APIClient:
         from docker import APIClient  # noqa: PLC0415 (0.1 s: only when needed)

@@ -41,9 +41,7 @@ def read_named(ns: NsKey, sock: socket.socket, names: Iterable[str]) -> list[Lin
         for name in names
         if len(name.encode()) < 16
     ]
-    links = [
-        link for body in look_up(sock, requests) if body and (link := decode(ns, *body))
-    ]
+    links = [link for body in look_up(sock, requests) if body and (link := decode(ns, *body))]
     known = {link.index: link.key.dev for link in links}
     unknown = {int(link.master) for link in links if link.master} - known.keys()
     masters = [
@@ -73,8 +71,12 @@ def decode(ns: NsKey, data: bytes, start: int, end: int) -> Link | None:
     found = nl.attributes(data, start + 16, end)
     group = nl.U32.unpack(found[nl.IFLA_GROUP])[0] if nl.IFLA_GROUP in found else 0
     info = found.get(nl.IFLA_LINKINFO, b"")
-    kind = nl.attributes(info, 0, len(info)).get(nl.IFLA_INFO_KIND, b"") if info else b""
-    silent = promote = None
+    about = nl.attributes(info, 0, len(info)) if info else {}
+    kind = _string(about.get(nl.IFLA_INFO_KIND, b""))
+    silent = promote = snooping = None
+    if kind == "bridge":
+        data_of = about.get(nl.IFLA_INFO_DATA, b"")
+        snooping = nl.attributes(data_of, 0, len(data_of)).get(nl.IFLA_BR_MCAST_SNOOPING) != b"\0"
     if is_relink_group(group):
         silent, promote = _per_family(found.get(nl.IFLA_AF_SPEC, b""))
     alias = found.get(nl.IFLA_IFALIAS)
@@ -83,7 +85,7 @@ def decode(ns: NsKey, data: bytes, start: int, end: int) -> Link | None:
     mac = found.get(nl.IFLA_ADDRESS, b"")
     return Link(
         key=link_key(ns, _string(found[nl.IFLA_IFNAME])),
-        kind=_string(kind),
+        kind=kind,
         mac=mac.hex(":"),
         mtu=nl.U32.unpack(found[nl.IFLA_MTU])[0],
         up=bool(flags & nl.IFF_UP),
@@ -92,6 +94,7 @@ def decode(ns: NsKey, data: bytes, start: int, end: int) -> Link | None:
         alias=_string(alias) if alias else "",
         silent=silent,
         promote=promote,
+        snooping=snooping,
         index=index,
         peer_index=nl.U32.unpack(link)[0] if link else 0,
         peer_away=nl.IFLA_LINK_NETNSID in found,

@@ -13,7 +13,9 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from model.keys import HOST, SELF, NsKey
 from model.replicas import Container
@@ -49,7 +51,7 @@ class Opened:
     inodes: dict[NsKey, int] = field(default_factory=dict)
     absent: dict[NsKey, str] = field(default_factory=dict)
 
-    def __enter__(self) -> Opened:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -84,9 +86,7 @@ def path_of(plane: NsKey) -> str:
     return f"{PINNED_DIR}/{pinned_name(plane.id)}"
 
 
-def open_all(
-    planes: Iterable[NsKey], containers: Mapping[NsKey, Container]
-) -> Opened:
+def open_all(planes: Iterable[NsKey], containers: Mapping[NsKey, Container]) -> Opened:
     """Open namespaces: those that must exist, and those of containers, which may be gone.
 
     A container whose process is another's by now, or whose namespace is that of the host or of the
@@ -114,7 +114,7 @@ def open_all(
 
 @contextmanager
 def _returning() -> Iterator[int]:
-    """Let the body enter namespaces and bring the thread home after it; yields a descriptor of home.
+    """Let the body enter namespaces, and bring the thread home; yields a descriptor of home.
 
     Raises:
         StrandedError: there is no way home.
@@ -151,7 +151,7 @@ def inside(path: str) -> Iterator[None]:
 
 def _inode(path: str) -> int:
     try:
-        return os.stat(path).st_ino
+        return Path(path).stat().st_ino
     except OSError:
         return 0
 
@@ -217,4 +217,4 @@ def is_process_of(container: Container) -> bool:
 
 def path_exists(plane: NsKey) -> bool:
     """Tell whether a data plane's namespace is there."""
-    return os.path.exists(path_of(plane))
+    return Path(path_of(plane)).exists()

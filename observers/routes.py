@@ -25,9 +25,7 @@ def read_all(ns: NsKey, sock: socket.socket, names: Mapping[int, str]) -> list[R
     return [r for body in dump(sock, _ALL) if (r := decode(ns, names, *body))]
 
 
-def decode(
-    ns: NsKey, names: Mapping[int, str], data: bytes, start: int, end: int
-) -> Route | None:
+def decode(ns: NsKey, names: Mapping[int, str], data: bytes, start: int, end: int) -> Route | None:
     """Decode the body of an RTM_NEWROUTE; None for what is not a route that could be declared."""
     family, length, _src, _tos, table, protocol, scope, kind, flags = nl.RTMSG.unpack_from(
         data, start

@@ -74,10 +74,10 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--show-config", action="store_true", help="the same as show-config")
     do = parser.add_argument_group("what to do")
     do.add_argument("--once", action="store_true", help="converge, verify, exit")
-    do.add_argument("--dry-run", action="store_true", help="print what would change, and change nothing")
     do.add_argument(
-        "--destroy", action="store_true", help="remove everything of this instance"
+        "--dry-run", action="store_true", help="print what would change, and change nothing"
     )
+    do.add_argument("--destroy", action="store_true", help="remove everything of this instance")
     do.add_argument("--output", choices=("text", "json"), default="text", help="(default: text)")
     do.add_argument(
         "--check", action="store_true", help="status: print nothing; the exit code tells"

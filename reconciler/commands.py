@@ -23,7 +23,8 @@ from observers.own import own_compose, own_container_id
 from observers.runtimes import EngineUnavailableError, Runtime, default_runtimes
 from reconciler.containers import Roster
 from reconciler.control import AlreadyRunningError, ask
-from reconciler.passes import Pass, run as run_pass
+from reconciler.passes import Pass
+from reconciler.passes import run as run_pass
 from reconciler.plan import Plan
 from reconciler.render import paint, plan_json, plan_text, status_data, status_text
 from reconciler.retries import Ledger
@@ -52,7 +53,9 @@ def run(options: Namespace, loaded: Loaded, sources: Sources) -> int:
         if options.check:
             return FAILED
         if not sources.paths():
-            raise CommandError("no sidecar runs here; give --compose-file or --network-file to look")
+            raise CommandError(
+                "no sidecar runs here; give --compose-file or --network-file to look"
+            )
     _raise_limits()
     runtimes = default_runtimes(
         options.docker_socket, options.podman_socket, "/run/netns", options.runtime
@@ -76,7 +79,9 @@ def run(options: Namespace, loaded: Loaded, sources: Sources) -> int:
         planes_needed = facts.plane.kind == "pinned"
         if planes_needed:
             planes.create(path_of(facts.plane))
-        return _once(options, roster) if options.once else _watch(options, sources, roster, runtimes)
+        return (
+            _once(options, roster) if options.once else _watch(options, sources, roster, runtimes)
+        )
     except OSError as error:
         raise CommandError(_explain(error)) from error
     finally:
@@ -101,7 +106,9 @@ def _raise_limits() -> None:
 
 def _facts(options: Namespace, loaded: Loaded, runtimes: Sequence[Runtime]) -> Facts:
     """Find out which project is meant, and with it whose links are ours."""
-    project = options.compose_project or loaded.project or os.environ.get("COMPOSE_PROJECT_NAME", "")
+    project = (
+        options.compose_project or loaded.project or os.environ.get("COMPOSE_PROJECT_NAME", "")
+    )
     workdir = ""
     if not options.compose_project and own_container_id():
         for runtime in runtimes:
@@ -232,7 +239,9 @@ def _report_once(
 
 def _ask(options: Namespace, loaded: Loaded) -> int | None:
     """Let a running sidecar answer; None if there is none."""
-    project = options.compose_project or loaded.project or os.environ.get("COMPOSE_PROJECT_NAME", "")
+    project = (
+        options.compose_project or loaded.project or os.environ.get("COMPOSE_PROJECT_NAME", "")
+    )
     instance = options.instance or project or "relink"
     try:
         answer = ask(instance)

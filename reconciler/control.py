@@ -103,8 +103,8 @@ def ask(instance: str, what: str = "/v1/status") -> dict[str, Any] | None:
     try:
         connection.request("GET", what)
         answer: dict[str, Any] = json.loads(connection.getresponse().read())
-        return answer
     except (http.client.HTTPException, ValueError) as error:
         raise OSError(f"the sidecar's answer is no answer: {error}") from error
     finally:
         connection.close()
+    return answer

@@ -7,6 +7,7 @@ served (often our own writes, heard back) waits for quiet, but never longer than
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from model.keys import NsKey
 
@@ -32,7 +33,7 @@ class Debounce:
         """Return when the next scope is due, None if none waits."""
         return min(map(self._due, self.rung), default=None)
 
-    def take(self, now: float) -> frozenset[NsKey] | None | bool:
+    def take(self, now: float) -> frozenset[NsKey] | Literal[False] | None:
         """Take the scopes that are due: a set, None for everything, False for nothing."""
         due = [scope for scope in self.rung if self._due(scope) <= now]
         if not due:

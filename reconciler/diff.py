@@ -167,9 +167,7 @@ class _Comparison:
         if KINDS[link.kind].pair and not link.master:
             yield from self._pair(link, before)
         elif link.key in self.remade:
-            yield Change(
-                action="create", key=link.key, after=link, because=self._because(link.key)
-            )
+            yield Change(action="create", key=link.key, after=link, because=self._because(link.key))
         elif isinstance(before, Link):
             yield from self._in_place(link, before)
         else:
@@ -182,7 +180,9 @@ class _Comparison:
         outer = self.desired[inner.peer]
         stale = self.observed.get(inner.peer)
         if isinstance(stale, Link) and not self.ours(stale):
-            message = f"the name of its outer end, {inner.peer}, is taken by a link that is not ours"
+            message = (
+                f"the name of its outer end, {inner.peer}, is taken by a link that is not ours"
+            )
             self.block(inner.key, "conflict", message)
             return
         if isinstance(before, Link) and before.peer == inner.peer and before.kind == inner.kind:
@@ -272,9 +272,7 @@ class _Comparison:
             if not isinstance(resource, Address | Route) or not self.ours(resource):
                 continue
             if link_of(key) not in going | self.remade:
-                yield Change(
-                    action="delete", key=key, before=resource, because="not declared"
-                )
+                yield Change(action="delete", key=key, before=resource, because="not declared")
 
     def _stale_links(self) -> Iterator[Link]:
         for key, resource in self.observed.items():

@@ -29,10 +29,10 @@ from observers.inotify import IN_ATTRIB, IN_CLOSE_WRITE, IN_CREATE, IN_DELETE, I
 from observers.namespaces import Opened, StrandedError, path_of
 from observers.process import ProcessWatch
 from observers.runtimes import Changed, Connected, Doorbell, EngineUnavailableError, Lost, Runtime
+from reconciler.apply import Outcome
 from reconciler.containers import Roster
 from reconciler.control import Control
 from reconciler.debounce import Debounce, Scope
-from reconciler.apply import Outcome
 from reconciler.passes import Pass, run
 from reconciler.plan import Plan
 from reconciler.render import status_data
@@ -72,9 +72,7 @@ class _Engine:
 class Sidecar:
     """Keeps what is as it should be until it is told to stop."""
 
-    def __init__(
-        self, settings: Settings, roster: Roster, runtimes: Iterable[Runtime]
-    ) -> None:
+    def __init__(self, settings: Settings, roster: Roster, runtimes: Iterable[Runtime]) -> None:
         self.settings = settings
         self.roster = roster
         self.engines = {runtime.name: _Engine(runtime) for runtime in runtimes}
@@ -130,7 +128,10 @@ class Sidecar:
             name = engine.runtime.name
             threading.Thread(
                 target=engine.runtime.watch,
-                args=(lambda bell, name=name: self._from_thread(self._rang, name, bell), self._halt),
+                args=(
+                    lambda bell, name=name: self._from_thread(self._rang, name, bell),
+                    self._halt,
+                ),
                 name=f"watch-{name}",
                 daemon=True,
             ).start()
@@ -199,7 +200,7 @@ class Sidecar:
         engine.wake.set()
 
     async def _follow(self, engine: _Engine) -> None:
-        """Turn an engine's bells into containers: list after each connection, find after a change."""
+        """Turn an engine's bells into containers: list when it connects, find what changed."""
         while True:
             await engine.wake.wait()
             engine.wake.clear()
@@ -224,7 +225,7 @@ class Sidecar:
     def _listed(self, engine: _Engine, containers: list[Container]) -> None:
         name = engine.runtime.name
         for ns in self.roster.replace(name, containers):
-            self._bell.forget(ns)
+            self._new_life(ns)
         engine.listed, engine.lost = True, ""
         for ns, container in self.roster.containers.items():
             if container.runtime == name and container.pid and self.roster.wirings[ns].parts:
@@ -238,16 +239,22 @@ class Sidecar:
         if container is None:
             ns = self.roster.remove(name, container_id)
             if ns is not None:
-                self._bell.forget(ns)
+                self._new_life(ns)
                 self._gone(ns)
                 self.ring(self.roster.facts.plane)
             return
         ns = self.roster.put(container)
         if ns is None:
             return
-        self._bell.forget(ns)
+        self._new_life(ns)
         self._watch_process(engine, container)
         self.ring(None if self.roster.contested else ns)
+
+    def _new_life(self, ns: NsKey) -> None:
+        """Forget what was learned of a container that stopped, started or restarted."""
+        self._bell.forget(ns)
+        if wanted := self.roster.wirings.get(ns):
+            self.ledger.forget(resource.key for resource in wanted.resources)
 
     def _watch_process(self, engine: _Engine, container: Container) -> None:
         token = (engine.runtime.name, container.id)
@@ -296,7 +303,7 @@ class Sidecar:
         except ConfigError as error:
             self.config_errors = tuple(str(problem) for problem in error.problems)
             for problem in self.config_errors:
-                log.error("configuration_refused", problem=problem)
+                log.error("configuration_refused", problem=problem)  # noqa: TRY400 - said whole
             return
         self.config_errors = ()
         if loaded.config == self.roster.config:
@@ -334,7 +341,9 @@ class Sidecar:
             now = self._loop.time()
             for ns in self.ledger.due(now):
                 self.debounce.ring(ns if ns.kind == "container" else None, now)
-            times = [at for at in (self.debounce.due_at(), self.ledger.next_due()) if at is not None]
+            times = [
+                at for at in (self.debounce.due_at(), self.ledger.next_due()) if at is not None
+            ]
             if times and min(times) <= now:
                 return
             self._wake.clear()
@@ -354,9 +363,7 @@ class Sidecar:
             if in_sync:
                 return allowed
             # Whoever has not heard every engine does not know what nobody wants.
-            return replace(
-                allowed, steps=tuple(s for s in allowed.steps if s.action != "delete")
-            )
+            return replace(allowed, steps=tuple(s for s in allowed.steps if s.action != "delete"))
 
         try:
             done = await self._loop.run_in_executor(
@@ -407,7 +414,9 @@ class Sidecar:
             log.warning("step_failed", key=str(failure.key), reason=failure.message)
         for key in fights:
             log.error("fighting", key=str(key), reason=self.ledger.entries[key].message)
-        judged = judge(done, self.ledger)
+        # What a pass says of a container that stopped meanwhile is no news.
+        known = {*self.roster.containers, self.roster.facts.plane}
+        judged = {k: s for k, s in judge(done, self.ledger).items() if k.ns in known}
         if scope is None:
             self.statuses = judged
         else:

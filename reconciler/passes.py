@@ -70,7 +70,9 @@ def run(
     containers = {
         ns: container
         for ns, container in world.containers.items()
-        if (scope is None or ns in scope) and ns in world.wirings and world.wirings[ns].parts
+        # A look at everything enters containers for which nothing is declared too: a blackhole
+        # route of ours has no interface whose outer end would tell of it.
+        if scope is None or (ns in scope and ns in world.wirings and world.wirings[ns].parts)
     }
     names = None
     if scope is not None:
@@ -90,13 +92,16 @@ def run(
 
 
 def scoped(world: World, scope: frozenset[NsKey] | None) -> Desired:
-    """Return what should be in a scope: its containers, and the bridges that they are plugged into."""
+    """Return what should be in a scope: its containers, and the bridges of their links."""
     if scope is None:
         return combine(world.wirings.values())
     plane = world.wirings[world.facts.plane]
     chosen = [world.wirings[ns] for ns in sorted(scope) if ns in world.wirings]
     masters = {
-        r.master_key() for each in chosen for r in each.resources if isinstance(r, Link) and r.master
+        r.master_key()
+        for each in chosen
+        for r in each.resources
+        if isinstance(r, Link) and r.master
     }
     if world.facts.plane in scope:
         return combine([plane, *(each for each in chosen if each is not plane)])

@@ -55,7 +55,10 @@ def plan_text(plan: Plan, *, done: bool = False, colour: bool = False) -> str:
     ]
     if plan.obstacles:
         parts.append(f"{len(plan.obstacles)} not possible")
-    return "\n".join([*lines, "", f"{'Done' if done else 'Plan'}: {', '.join(parts)}."]).lstrip("\n") + "\n"
+    return (
+        "\n".join([*lines, "", f"{'Done' if done else 'Plan'}: {', '.join(parts)}."]).lstrip("\n")
+        + "\n"
+    )
 
 
 def _folded(steps: Iterable[Change]) -> Iterator[tuple[Change, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from actuators.requests import Verdict
@@ -90,6 +90,11 @@ class Ledger:
                     began.append(step.key)
             self.entries[step.key] = entry
         return began
+
+    def forget(self, keys: Iterable[Key]) -> None:
+        """Start afresh with these: their container lives anew."""
+        for key in keys:
+            self.entries.pop(key, None)
 
     def next_due(self) -> float | None:
         """Return when the next step may be tried again, None if nothing waits."""

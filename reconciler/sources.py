@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
 from model.config import Config, merge_links, parse
-from model.document import Node, interpolate, mapping, merge, resolve_plain
+from model.document import Node, interpolate, mapping, merge, resolve_plain, shorten
 from model.problems import ConfigError, Place, Problem
 
 _MOST_NODES = 200_000  # far above any configuration; far below what aliases of aliases can make
 _DEEPEST = 100
-_CORE_TAG = "tag:yaml.org,2002:"
+_SECTIONS = ("links", "bridges", "tunnels", "commands")
+_PLAIN_TAG = "plain"  # our own name for an unquoted scalar without a tag
+_TYPED_TAGS = tuple(f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool", "null"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +63,41 @@ def load(sources: Sources) -> Loaded:
         if (root := _read(name, problems)) and root.value is not None:
             parts.append(root)
     merged = mapping(parts[0].place if parts else Place("(no file)"))
-    for part in parts:
+    wrong: list[Problem] = []
+    for each in parts:
+        part = interpolate(each, sources.environment, problems)
         if isinstance(part.value, Mapping):
-            merged = merge(merged, interpolate(part, sources.environment, problems))
+            merged = merge(merged, _sections(part, wrong))
         else:
             message = "expected a mapping with links, bridges, tunnels or commands"
             problems.append(Problem(part.place, message))
     if problems:
         raise ConfigError(problems)
     merged = merge_links(merged)
-    wrong = list(check_shape(merged, schema(sources.schema_file)))
+    shape, sound = check_shape(merged, schema(sources.schema_file))
+    wrong += shape
+    try:
+        config = parse(sound)
+    except ConfigError as error:
+        raise ConfigError([*wrong, *error.problems]) from error
     if wrong:
         raise ConfigError(wrong)
-    return Loaded(parse(merged), merged, project)
+    return Loaded(config, merged, project)
+
+
+def _sections(part: Node, problems: list[Problem]) -> Node:
+    """Leave out sections that are no lists, before a merge hides what one of them is.
+
+    `links:` with nothing below says nothing, and must not take away the links of another file.
+    """
+    entries: dict[str, Node] = {}
+    for name, section in part.items():
+        if name not in _SECTIONS or isinstance(section.value, tuple):
+            entries[name] = section
+        elif section.value is not None:
+            message = f"{name!r} is {_shown(section.bare())}, not a list"
+            problems.append(Problem(section.place, message))
+    return Node(entries, part.place, part.key_places)
 
 
 def schema_text() -> str:
@@ -89,10 +114,10 @@ def schema(path: str | None = None) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8") if path else schema_text()
         found = json.loads(text)
-        if not isinstance(found, dict):
-            raise TypeError("not a mapping")
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError([Problem(Place(path or ""), f"not a usable schema: {error}")]) from error
+    if not isinstance(found, dict):
+        raise ConfigError([Problem(Place(path or ""), "not a usable schema: not a mapping")])
     return found
 
 
@@ -141,21 +166,50 @@ def parse_yaml(text: str, name: str) -> Node:
         ConfigError: it is not YAML, or it is built to be larger than any configuration.
     """
     try:
-        loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
-        composed = yaml.compose(text, Loader=loader)
+        composed = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = Place(name, mark.line + 1, mark.column + 1) if mark else Place(name)
-        message = " ".join(filter(None, (error.context, error.problem))) or "not YAML"
-        raise ConfigError([Problem(place, message)]) from error
+        raise ConfigError([_in_yaml(error, text, name)]) from error
     except yaml.reader.ReaderError as error:
-        where = f"character #x{ord(error.character):04x}" if error.character else "a character"
-        raise ConfigError([Problem(Place(name), f"{where} is not allowed in YAML")]) from error
+        found = yaml.reader.Reader.NON_PRINTABLE.search(text)
+        place = _place_in(text, found.start(), name) if found else Place(name)
+        which = f"the character #x{ord(found[0]):04x}" if found else "a character"
+        raise ConfigError([Problem(place, f"{which} is not allowed in YAML")]) from error
     except RecursionError as error:
         raise ConfigError([Problem(Place(name), "nested too deeply")]) from error
     if composed is None:
         return Node(None, Place(name, 1, 1), plain=True)
     return _Converter(name).convert(composed, 0)
+
+
+class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]
+    """Composes nodes and leaves it to us what an unquoted scalar is."""
+
+    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {None: [(_PLAIN_TAG, re.compile(""))]}
+
+
+def _place_in(text: str, at: int, name: str) -> Place:
+    return Place(name, text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at))
+
+
+def _in_yaml(error: yaml.MarkedYAMLError, text: str, name: str) -> Problem:
+    """Put what the parser says in words that tell what to do, at the place where it began."""
+    mark, began = error.problem_mark or error.context_mark, error.context_mark
+    problem = str(error.problem or "not YAML")
+    if mark is None:
+        return Problem(Place(name), problem)
+    if began and "end of stream" in problem:
+        return Problem(Place(name, began.line + 1, began.column + 1), f"{error.context}: {problem}")
+    rest = (text.split("\n")[mark.line :] or [""])[0][mark.column :]
+    if "cannot start any token" in problem and rest:
+        problem = (
+            "a tab cannot indent YAML; use spaces"
+            if rest.startswith("\t")
+            else f"{rest[0]!r} cannot start a word; put the word in quotes"
+        )
+    elif error.context:
+        since = f" that begins at {began.line + 1}:{began.column + 1}" if began else ""
+        problem = f"{error.context}{since}: {problem}"
+    return Problem(Place(name, mark.line + 1, mark.column + 1), problem)
 
 
 class _Converter:
@@ -164,6 +218,7 @@ class _Converter:
     def __init__(self, name: str) -> None:
         self.name = name
         self.left = _MOST_NODES
+        self.inside: set[int] = set()  # the nodes being converted, to find one within itself
 
     def place(self, node: yaml.Node) -> Place:
         return Place(self.name, node.start_mark.line + 1, node.start_mark.column + 1)
@@ -175,32 +230,48 @@ class _Converter:
         self.left -= 1
         if self.left < 0:
             raise self.wrong(node, f"more than {_MOST_NODES} values, aliases counted")
+        if id(node) in self.inside:
+            raise self.wrong(node, "this contains an alias of itself")
         if depth > _DEEPEST:
-            raise self.wrong(node, "nested too deeply (or an alias that contains itself)")
-        place = self.place(node)
+            raise self.wrong(node, f"nested more than {_DEEPEST} deep")
         if isinstance(node, yaml.ScalarNode):
-            plain = not node.style and node.tag.startswith(_CORE_TAG)
-            return Node(resolve_plain(node.value) if plain else node.value, place, plain=plain)
-        if isinstance(node, yaml.SequenceNode):
-            return Node(tuple(self.convert(child, depth + 1) for child in node.value), place)
+            plain = node.tag == _PLAIN_TAG
+            typed = plain or node.tag in _TYPED_TAGS
+            value = resolve_plain(node.value) if typed else node.value
+            return Node(value, self.place(node), plain=plain)
+        self.inside.add(id(node))
+        try:
+            if isinstance(node, yaml.MappingNode):
+                return self.mapping(node, depth)
+            elements = tuple(self.convert(child, depth + 1) for child in node.value)
+            return Node(elements, self.place(node))
+        finally:
+            self.inside.discard(id(node))
+
+    def mapping(self, node: yaml.MappingNode, depth: int) -> Node:
         entries: dict[str, Node] = {}
         places: dict[str, Place] = {}
         inherited: list[Node] = []
+        seen: set[str] = set()
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise self.wrong(key, "a key must be a word")
-            if key.value == "<<" and not key.style:
-                merged = self.convert(value, depth + 1)
-                inherited += merged.elements() or (merged,)
+            if key.value in seen:
+                raise self.wrong(key, f"the key {shorten(key.value)!r} is given twice")
+            seen.add(key.value)
+            child = self.convert(value, depth + 1)
+            if key.value == "<<" and key.tag == _PLAIN_TAG:
+                inherited += child.elements() or (child,)
+                if not all(isinstance(other.value, Mapping) for other in inherited):
+                    raise self.wrong(value, "'<<' takes a mapping or a list of mappings")
                 continue
-            if key.value in entries:
-                raise self.wrong(key, f"the key {key.value!r} is given twice")
-            entries[key.value] = self.convert(value, depth + 1)
+            entries[key.value] = child
             places[key.value] = self.place(key)
         for other in inherited:  # of several, the first wins; what stands here wins over all
             for name, child in other.items():
                 entries.setdefault(name, child)
-        return Node(entries, place, places)
+            places = {**(other.key_places or {}), **places}
+        return Node(entries, self.place(node), places)
 
 
 def _networks_of_compose(root: Node, problems: list[Problem]) -> Iterator[Node]:
@@ -210,8 +281,12 @@ def _networks_of_compose(root: Node, problems: list[Problem]) -> Iterator[Node]:
         return
     if (top := root.get("x-network")) and top.value is not None:
         yield top
-    services = root.get("services")
-    for name, service in services.items() if services else ():
+    services = root.get("services") or mapping(root.place)
+    if not isinstance(services.value, Mapping | None):
+        problems.append(Problem(services.place, "'services' must be a mapping"))
+    for name, service in services.items():
+        if not isinstance(service.value, Mapping | None):
+            problems.append(Problem(service.place, f"service {name!r} must be a mapping"))
         network = service.get("x-network")
         if network and network.value is not None:
             yield _for_service(network, name)
@@ -248,43 +323,71 @@ def _project(root: Node, environment: Mapping[str, str]) -> str:
     return value if isinstance(value, str) else ""
 
 
-def check_shape(root: Node, shape: dict[str, Any]) -> Iterator[Problem]:
-    """Yield what the JSON Schema finds wrong, in words and with places."""
+def check_shape(root: Node, shape: dict[str, Any]) -> tuple[list[Problem], Node]:
+    """Check a document against a JSON Schema.
+
+    Returns:
+        What the schema finds wrong, in words and with places; and the document without the entries
+        that have the wrong shape, so that the others can be checked further.
+    """
     from jsonschema import Draft202012Validator  # noqa: PLC0415 - 0.1 s that --version need not pay
     from jsonschema.exceptions import SchemaError  # noqa: PLC0415
 
     try:
         Draft202012Validator.check_schema(shape)
     except SchemaError as error:
-        yield Problem(Place("(schema)"), f"not a JSON Schema: {error.message}")
-        return
-    for error in Draft202012Validator(shape).iter_errors(root.bare()):
-        path = tuple(error.absolute_path)
-        yield from _in_words(root, path, error)
+        return [Problem(Place("(schema)"), f"not a JSON Schema: {error.message}")], mapping(
+            root.place
+        )
+    errors = [
+        (tuple(e.absolute_path), e) for e in Draft202012Validator(shape).iter_errors(root.bare())
+    ]
+    mistyped = {path for path, error in errors if error.validator == "type"}
+    problems = [
+        problem
+        for path, error in errors
+        if error.validator == "type" or path not in mistyped  # a number has no wrong length, too
+        for problem in _in_words(root, path, error)
+    ]
+    unsound = {path[:2] for path, error in errors if error.validator != "additionalProperties"}
+    sound = root
+    for name, section in root.items():
+        kept = tuple(e for n, e in enumerate(section.elements()) if (name, n) not in unsound)
+        sound = sound.with_entry(name, Node(kept, section.place))
+    return problems, sound
 
 
 def _in_words(root: Node, path: tuple[str | int, ...], error: Any) -> Iterable[Problem]:
     place = root.place_of(path)
     value = error.instance
-    name = f"{path[-1]!r}" if path and isinstance(path[-1], str) else "this"
-    shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "…"
+    name, shown = _named(path), _shown(value)
     match error.validator:
         case "additionalProperties":
             allowed = error.schema.get("properties", {})
             for key in sorted(set(value) - set(allowed)):
-                message = f"unknown key {key!r}; allowed: {', '.join(allowed)}"
+                message = f"unknown key {shorten(key)!r}; allowed: {', '.join(allowed)}"
+                if not path and key in ("services", "x-network"):
+                    message += "; a compose file is given with --compose-file"
                 yield Problem(root.place_of((*path, key), key=True), message)
             return
-        case "required":
-            missing = [key for key in error.validator_value if key not in value]
-            message = f"{', '.join(map(repr, missing))} is missing"
-        case "enum":
-            message = f"{name} is {shown}; allowed: {', '.join(error.validator_value)}"
-        case "type":
-            message = f"{name} is {shown}, not {_A_TYPE[error.validator_value]}"
         case "anyOf":
+            # The alternative of the value's own type tells more than "none of them fits".
+            near = [e for e in error.context if e.validator != "type" or e.relative_path]
+            if near:
+                for inner in near:
+                    yield from _in_words(root, (*path, *inner.relative_path), inner)
+                return
             kinds = [_A_TYPE[s["type"]] for s in error.validator_value if "type" in s]
             message = f"{name} is {shown}, not {' or '.join(kinds)}"
+        case "required":
+            missing = [repr(key) for key in error.validator_value if key not in value]
+            are = "is" if len(missing) == 1 else "are"
+            message = f"{', '.join(missing)} {are} missing"
+        case "enum":
+            message = f"{name} is {shown}; allowed: {', '.join(map(str, error.validator_value))}"
+        case "type":
+            kind = error.validator_value
+            message = f"{name} is {shown}, not {_A_TYPE.get(str(kind), kind)}"
         case "minimum" | "maximum":
             low, high = error.schema.get("minimum"), error.schema.get("maximum")
             message = f"{name} is {shown}; allowed: {low} to {high}"
@@ -292,11 +395,44 @@ def _in_words(root: Node, path: tuple[str | int, ...], error: Any) -> Iterable[P
             message = f"{name} is {shown}, longer than {error.validator_value} characters"
         case "minLength" | "minItems":
             message = f"{name} is empty"
-        case "pattern":
-            message = f"{name} is {shown}; spaces, '/', ':' and '%' are not allowed"
+        case "not" if value in _RESERVED:
+            message = f"{name} is {shown}, which cannot be the name of a link or bridge"
+        case "not":
+            message = (
+                f"{name} is {shown}; allowed: printable ASCII without spaces, '/', ':' and '%'"
+            )
         case _:
-            message = f"{name}: {error.message}"
+            message = f"{name}: {shorten(error.message)}"
     yield Problem(place, message)
+
+
+# The kernel has interfaces or directories of these names (net/core/dev.c, net/ipv4/devinet.c).
+_RESERVED = (".", "..", "all", "default", "lo")
+
+
+def _named(path: tuple[str | int, ...]) -> str:
+    """Name the value at a path: `'mtu'`, `entry 2 of 'ip'`."""
+    match path:
+        case (*_, str(key)):
+            return repr(key)
+        case (*_, str(key), int(number)):
+            return f"entry {number + 1} of {key!r}"
+    return "this"
+
+
+def _shown(value: object) -> str:
+    """Show a value of a document in a message, briefly and not as Python writes it."""
+    match value:
+        case None:
+            return "empty"
+        case bool():
+            return str(value).lower()
+        case dict():
+            return "a mapping"
+        case list():
+            return "a list"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
 
 
 _A_TYPE = {

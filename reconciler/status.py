@@ -109,5 +109,5 @@ def _status(done: Pass, link: Key, states: list[tuple[State, str]]) -> LinkStatu
 
 
 def all_connected(statuses: Mapping[Key, LinkStatus]) -> bool:
-    """Tell whether there are declared links of running containers, and every one of them is Ready."""
+    """Tell whether there are declared links of running containers, and all are Ready."""
     return bool(statuses) and all(s.state == "Ready" for s in statuses.values())

@@ -1,0 +1,25 @@
+"""One engine and one set of images for all tests in here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab import engine, images
+
+
+@pytest.fixture(scope="session")
+def dockerd() -> Iterator[None]:
+    """Have an engine: the one that answers, or one for this session."""
+    if why := engine.missing():
+        pytest.skip(why)
+    engine.share_run_netns()
+    with engine.dockerd():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lab(dockerd: None) -> None:  # noqa: ARG001 - the images are made by the engine
+    """Have the images of the examples, and Relink's own as built from this source."""
+    images.make_all()

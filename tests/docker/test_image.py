@@ -1,0 +1,92 @@
+"""The image: how it is started, and that its health check tells the truth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.compose import Compose, project
+from tests.lab.engine import docker
+from tests.lab.images import RELINK
+from tests.lab.waiting import until
+
+pytestmark = pytest.mark.docker
+
+FILE = Path(__file__).with_name("health-compose.yaml")
+MILLION = 1_000_000
+
+
+@pytest.fixture
+def compose() -> Iterator[Compose]:
+    with project(FILE, "relink-health") as made:
+        yield made
+
+
+@pytest.mark.parametrize("program", ["reconcile", "/app/build/conlink.js"])
+def test_both_names_start_relink(program: str) -> None:
+    said = docker("run", "--rm", "--network=none", RELINK, program, "--version")
+    assert said.startswith("relink "), said
+
+
+@pytest.mark.parametrize("tool", ["ethtool --version", "ip -V", "nft --version", "tc -V"])
+def test_what_people_look_into_a_sidecar_with_is_there(tool: str) -> None:
+    assert docker("run", "--rm", "--network=none", RELINK, *tool.split())
+
+
+def test_the_image_is_small_and_holds_no_compiler() -> None:
+    size = int(docker("image", "inspect", "--format={{.Size}}", RELINK))
+    assert size < 250 * MILLION, f"{size / MILLION:.0f} MB"
+    look = "for name in cc gcc make pip; do command -v $name; done; true"
+    assert docker("run", "--rm", "--network=none", RELINK, "sh", "-c", look) == ""
+
+
+def test_the_health_check_asks_the_sidecar() -> None:
+    check = json.loads(docker("image", "inspect", "--format={{json .Config.Healthcheck}}", RELINK))
+    assert check["Test"] == ["CMD", "reconcile", "status", "--check"]
+    assert (check["Interval"], check["StartPeriod"]) == (5_000 * MILLION, 10_000 * MILLION)
+
+
+def test_health_is_green_red_and_green_again(compose: Compose) -> None:
+    """Red while an interface that nobody declared holds the name of a declared one."""
+    compose.up("node")
+    node = compose.container("node")
+    add = "link add eth0 type veth peer name foreign"
+    node.in_network("ip", *add.split())
+    foreign = node.interfaces()
+
+    compose.up()
+    sidecar = compose.container("network")
+
+    def turns(colour: str) -> None:
+        until(
+            lambda: sidecar.health() == colour,
+            f"the sidecar is {colour}",
+            explain=lambda: json.dumps(sidecar.inspect()["State"], indent=2) + compose.log(),
+            period=0.1,
+        )
+
+    turns("unhealthy")
+    assert "All links connected" not in compose.log()
+    assert node.interfaces() == foreign, "what was not declared was touched"
+
+    node.in_network("ip", "link", "delete", "eth0")
+    until(
+        lambda: "eth0" in node.interfaces(),
+        "the declared link, once its name is free",
+        seconds=10,
+        explain=compose.log,
+    )
+    turns("healthy")
+    compose.connected()
+    assert node.interfaces()["eth0"].addresses == ("10.0.1.1/24",)
+
+    node.in_network("ip", "link", "delete", "eth0")  # drift: it is repaired, and stays green
+    until(
+        lambda: (found := node.interfaces().get("eth0")) and found.addresses == ("10.0.1.1/24",),
+        "the deleted link is there again",
+        explain=compose.log,
+    )
+    turns("healthy")

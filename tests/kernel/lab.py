@@ -1,0 +1,243 @@
+"""A laboratory of real network namespaces: a data plane of its own, containers, a monitor."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from model import netlink as nl
+from model.desired import Facts
+from model.keys import SELF, NsKey
+from observers.plain import Plain
+from reconciler.containers import Roster
+from reconciler.passes import Pass, run
+from reconciler.sources import Sources, load
+
+CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def unshare(flags: int) -> None:
+    if _libc.unshare(flags):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def mount(source: str, target: str, kind: str, flags: int = 0) -> None:
+    encoded = (source.encode(), target.encode(), kind.encode(), flags, None)
+    if _libc.mount(*encoded):
+        raise OSError(ctypes.get_errno(), f"{target}: {os.strerror(ctypes.get_errno())}")
+
+
+def private_run() -> None:
+    """Give this process its own /run/netns and /run/relink, for good."""
+    unshare(CLONE_NEWNS)
+    mount("none", "/", "none", 1 << 14 | 1 << 18)  # MS_REC | MS_PRIVATE
+    for directory in ("/run/netns", "/run/relink"):
+        Path(directory).mkdir(exist_ok=True)
+        mount("tmpfs", directory, "tmpfs")
+
+
+def sh(*words: str, check: bool = True) -> str:
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _of_the_kernel(kind: int, data: bytes, start: int) -> bool:
+    """Tell whether the kernel does this by itself: link-local addresses a second after carrier."""
+    if kind in (nl.RTM_NEWADDR, nl.RTM_DELADDR):
+        return nl.IFADDR.unpack_from(data, start)[3] == 253  # scope link
+    if kind in (nl.RTM_NEWROUTE, nl.RTM_DELROUTE):
+        return nl.RTMSG.unpack_from(data, start)[5] == nl.RTPROT_KERNEL
+    return False
+
+
+class Monitor:
+    """Hears every change that somebody makes in a namespace that has an id here."""
+
+    def __init__(self) -> None:
+        self.sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+        self.sock.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE
+        self.sock.setsockopt(nl.SOL_NETLINK, nl.NETLINK_LISTEN_ALL_NSID, 1)
+        self.sock.bind((0, 0))
+        for group in (1, 4, 5, 7, 9, 11):  # links, tc, addresses, routes
+            self.sock.setsockopt(nl.SOL_NETLINK, 1, group)
+
+    def heard(self) -> list[tuple[int, str]]:
+        """Return (message type, interface name) of all that was heard since the last call."""
+        found: list[tuple[int, str]] = []
+        while True:
+            try:
+                data = self.sock.recv(65536)
+            except BlockingIOError:
+                return found
+            for kind, _f, _s, start, end in nl.messages(data):
+                if _of_the_kernel(kind, data, start):
+                    continue
+                name = b""
+                if kind in (nl.RTM_NEWLINK, nl.RTM_DELLINK):
+                    name = nl.attributes(data, start + 16, end).get(nl.IFLA_IFNAME, b"")
+                found.append((kind, name.rstrip(b"\0").decode()))
+
+    def settle(self) -> None:
+        """Wait until the kernel has told what it tells late: carrier, a second after (linkwatch)."""
+        while self.wait(1.2):
+            self.heard()
+
+    def wait(self, seconds: float) -> bool:
+        return bool(select.select([self.sock], [], [], max(0.0, seconds))[0])
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+class Lab:
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.names: list[str] = []
+        self.monitor = Monitor()
+        self.instance = "lab"
+        self.sidecars: list[subprocess.Popen[bytes]] = []
+
+    # ------------------------------------------------------------- containers
+
+    def add(self, *names: str) -> None:
+        for name in names:
+            sh("ip", "netns", "add", name)
+            sh("ip", "netns", "set", name, "auto")  # so that the monitor hears it
+            self.names.append(name)
+
+    def remove(self, *names: str) -> None:
+        for name in names:
+            sh("ip", "netns", "del", name)
+            self.names.remove(name)
+
+    def restart(self, name: str) -> None:
+        self.remove(name)
+        self.add(name)
+
+    # ---------------------------------------------------------------- the tool
+
+    def config(self, text: str, name: str = "net.yaml") -> Path:
+        path = self.directory / name
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(text)
+        temporary.replace(path)
+        return path
+
+    def roster(self, text: str, **facts: Any) -> Roster:
+        loaded = load(Sources((str(self.config(text)),), (), {}))
+        made = Roster(loaded.config, Facts(instance=self.instance, plane=SELF, **facts))
+        made.replace("netns", Plain().list())
+        return made
+
+    def converge(self, text: str, **options: Any) -> Pass:
+        """One pass, in this process."""
+        return run(self.roster(text).world(), decide=lambda plan, _d: plan, **options)
+
+    def preview(self, text: str) -> Pass:
+        return run(self.roster(text).world())
+
+    def reconcile(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "reconciler.cli", "--runtime", "netns",
+             "--instance", self.instance, *words],
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+
+    @contextmanager
+    def sidecar(self, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A real sidecar on net.yaml; stopped by SIGTERM if it still runs."""
+        out = (self.directory / "sidecar.log").open("wb")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "reconciler.cli", "--runtime", "netns",
+             "--instance", self.instance, "--network-file", str(self.directory / "net.yaml"),
+             *words],
+            stdout=out, stderr=out,
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise AssertionError(f"the sidecar did not stop:\n{self.log()}") from None
+            finally:
+                out.close()
+
+    def log(self) -> str:
+        return (self.directory / "sidecar.log").read_text()
+
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
+
+    # --------------------------------------------------------------- the kernel
+
+    def ip(self, ns: str, *words: str, check: bool = True) -> str:
+        where = ("-n", ns) if ns else ()
+        return sh("ip", *where, *words, check=check)
+
+    def show(self, ns: str, *words: str) -> list[dict[str, Any]]:
+        where = ("-n", ns) if ns else ()
+        text = sh("ip", *where, "-j", "-d", *words, check=False)
+        rows: list[dict[str, Any]] = json.loads(text or "[]")
+        return [row for row in rows if row]
+
+    def link(self, ns: str, dev: str) -> dict[str, Any] | None:
+        return next((r for r in self.show(ns, "addr") if r["ifname"] == dev), None)
+
+    def addresses(self, ns: str, dev: str) -> set[str]:
+        row = self.link(ns, dev) or {}
+        return {
+            f"{a['local']}/{a['prefixlen']}"
+            for a in row.get("addr_info", ())
+            if a.get("scope") == "global"
+        }
+
+    def index(self, ns: str, dev: str) -> int:
+        row = self.link(ns, dev)
+        return int(row["ifindex"]) if row else 0
+
+    def pings(self, ns: str, target: str) -> bool:
+        words = ("ip", "netns", "exec", ns, "ping", "-c1", "-W1", target)
+        return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+    def wait_for(self, what: Callable[[], Any], seconds: float = 10, why: str = "") -> float:
+        """Wait for `what` to hold, looking again whenever the kernel says that something changed.
+
+        Return the seconds that it took.
+        """
+        started = time.perf_counter()
+        while not what():
+            left = started + seconds - time.perf_counter()
+            if left <= 0:
+                tail = self.log()[-3000:] if (self.directory / "sidecar.log").exists() else ""
+                raise AssertionError(f"not within {seconds} s: {why or what}\n{tail}")
+            self.monitor.wait(min(left, 0.2))
+            self.monitor.heard()
+        return time.perf_counter() - started
+
+    def close(self) -> None:
+        self.monitor.close()
+        for name in list(self.names):
+            sh("ip", "netns", "del", name, check=False)
+
+
+def container_key(name: str) -> NsKey:
+    return NsKey("container", name, name)

@@ -1,0 +1,138 @@
+"""Whatever is changed behind our back is put right, because the kernel said so."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+
+import pytest
+
+from tests.kernel.lab import Lab, sh
+
+NET = """
+links:
+- {service: node, bridge: s1, ip: [10.0.0.1/16, "fd00::1/64"], mtu: 1500,
+   route: [default via 10.0.255.1, "fd01::/64 via fd00::ffff", blackhole 192.0.2.0/24]}
+"""
+# What an administrator, or another program, might do to a live link.
+DRIFTS: dict[str, Callable[[Lab], object]] = {
+    "inner end deleted": lambda lab: lab.ip("node_2", "link", "del", "eth0"),
+    "outer end deleted": lambda lab: lab.ip("", "link", "del", "node_2-eth0"),
+    "inner end renamed": lambda lab: (
+        lab.ip("node_2", "link", "set", "eth0", "down"),
+        lab.ip("node_2", "link", "set", "eth0", "name", "mine"),
+    ),
+    "outer end renamed": lambda lab: (
+        lab.ip("", "link", "set", "node_2-eth0", "down"),
+        lab.ip("", "link", "set", "node_2-eth0", "name", "mine"),
+    ),
+    "outer end moved away": lambda lab: lab.ip("", "link", "set", "node_2-eth0", "netns", "other"),
+    "inner end moved away": lambda lab: lab.ip("node_2", "link", "set", "eth0", "netns", "other"),
+    "address deleted": lambda lab: lab.ip("node_2", "addr", "del", "10.0.0.2/16", "dev", "eth0"),
+    "addresses flushed": lambda lab: lab.ip("node_2", "addr", "flush", "dev", "eth0"),
+    "IPv6 address deleted": lambda lab: lab.ip(
+        "node_2", "addr", "del", "fd00::2/64", "dev", "eth0"
+    ),
+    "route deleted": lambda lab: lab.ip("node_2", "route", "del", "default"),
+    "route changed": lambda lab: lab.ip(
+        "node_2", "route", "replace", "default", "via", "10.0.0.9", "proto", "158"
+    ),
+    "blackhole deleted": lambda lab: lab.ip("node_2", "route", "del", "blackhole", "192.0.2.0/24"),
+    "IPv6 route deleted": lambda lab: lab.ip("node_2", "-6", "route", "del", "fd01::/64"),
+    "bridge membership removed": lambda lab: lab.ip("", "link", "set", "node_2-eth0", "nomaster"),
+    "plugged into another bridge": lambda lab: (
+        lab.ip("", "link", "add", "foreign0", "type", "bridge"),
+        lab.ip("", "link", "set", "node_2-eth0", "master", "foreign0"),
+    ),
+    "bridge deleted": lambda lab: lab.ip("", "link", "del", "s1"),
+    "bridge down": lambda lab: lab.ip("", "link", "set", "s1", "down"),
+    "inner end down": lambda lab: lab.ip("node_2", "link", "set", "eth0", "down"),
+    "outer end down": lambda lab: lab.ip("", "link", "set", "node_2-eth0", "down"),
+    "MTU changed": lambda lab: lab.ip("node_2", "link", "set", "eth0", "mtu", "1400"),
+    "outer MTU changed": lambda lab: lab.ip("", "link", "set", "node_2-eth0", "mtu", "1400"),
+    "MAC changed": lambda lab: lab.ip(
+        "node_2", "link", "set", "eth0", "address", "02:00:00:00:00:99"
+    ),
+    "offload switched on": lambda lab: sh(
+        "ip", "netns", "exec", "node_2", "ethtool", "-K", "eth0", "tx", "on"
+    ),
+    "outer end no longer silent": lambda lab: (
+        lab.ip("", "link", "set", "node_2-eth0", "addrgenmode", "eui64"),
+        lab.ip("", "link", "set", "node_2-eth0", "alias", "x"),  # the mode rings no bell
+    ),
+    "alias changed": lambda lab: lab.ip("node_2", "link", "set", "eth0", "alias", "mine"),
+}
+
+@pytest.mark.parametrize("name", DRIFTS)
+def test_drift_is_repaired_and_neighbours_do_not_notice(
+    lab: Lab, name: str, record_property: Callable[[str, object], None]
+) -> None:
+    lab.add("node_1", "node_2", "other")
+    lab.config(NET)
+    # The tick is an hour away: whatever is repaired is repaired because the kernel rang.
+    with lab.sidecar("--interval", "3600"):
+        lab.wait_for(lambda: "All links connected" in lab.log())
+        neighbour = lab.link("node_1", "eth0")
+        good = _state(lab)
+        took: list[float] = []
+        for _ in range(3):
+            DRIFTS[name](lab)
+            took.append(lab.wait_for(lambda: _state(lab) == good, why=f"{name} not repaired"))
+            lab.ip("", "link", "del", "foreign0", check=False)
+        assert lab.link("node_1", "eth0") == neighbour
+        assert lab.preview(NET).plan.steps == ()
+        record_property("seconds", [round(t, 4) for t in took])
+        print(
+            f"{name}: repaired in {statistics.median(took) * 1e3:.1f} ms (median), "
+            f"{max(took) * 1e3:.1f} ms (worst), looking with ip(8)"
+        )
+
+
+def _state(lab: Lab) -> object:
+    """What an administrator sees of node_2's link, without numbers that a new one has anew."""
+    inner, outer = lab.link("node_2", "eth0"), lab.link("", "node_2-eth0")
+    bridge = lab.link("", "s1")
+    if not inner or not outer or not bridge:
+        return None
+    routes = [
+        sorted(f"{r['dst']} {r.get('gateway')} {r.get('type')}" for r in lab.show("node_2", *words) if r.get("protocol") != "kernel")
+        for words in (("route",), ("-6", "route"))
+    ]
+    offload = sh("ip", "netns", "exec", "node_2", "ethtool", "-k", "eth0", check=False)
+    return (
+        inner["address"], inner["mtu"], "UP" in inner["flags"], inner.get("ifalias"),
+        lab.addresses("node_2", "eth0"), routes, "tx-checksumming: off" in offload,
+        outer.get("master"), outer["mtu"], "UP" in outer["flags"], outer.get("ifalias"),
+        outer.get("inet6_addr_gen_mode"), "UP" in bridge["flags"],
+        [a for a in outer["addr_info"] if a["family"] == "inet6"],
+    )  # fmt: skip
+
+
+def test_what_others_add_to_our_link_stays(lab: Lab) -> None:
+    lab.add("node_1", "node_2")
+    lab.config(NET)
+    with lab.sidecar("--interval", "3600"):
+        lab.wait_for(lambda: "All links connected" in lab.log())
+        lab.ip("node_2", "addr", "add", "10.7.0.1/24", "dev", "eth0")
+        lab.ip("node_2", "route", "add", "10.8.0.0/24", "via", "10.7.0.2")
+        lab.ip("node_2", "link", "set", "eth0", "mtu", "1400")
+        lab.wait_for(lambda: (lab.link("node_2", "eth0") or {})["mtu"] == 1500)
+        assert "10.7.0.1/24" in lab.addresses("node_2", "eth0")
+        assert "10.8.0.0/24" in {r["dst"] for r in lab.show("node_2", "route")}
+
+
+def test_a_fight_is_reported_once_with_both_values_and_slowed(lab: Lab) -> None:
+    lab.add("node_1", "node_2")
+    lab.config(NET)
+    with lab.sidecar("--interval", "3600"):
+        lab.wait_for(lambda: "All links connected" in lab.log())
+
+        def undo_and_see() -> bool:
+            if (lab.link("node_2", "eth0") or {})["mtu"] == 1500:
+                lab.ip("node_2", "link", "set", "eth0", "mtu", "1400")
+            return any(e["event"] == "fighting" for e in lab.events())
+
+        lab.wait_for(undo_and_see, 20)
+        fights = [e for e in lab.events() if e["event"] == "fighting"]
+        assert len(fights) == 1
+        assert "mtu 1400 -> 1500" in fights[0]["reason"]

@@ -1,0 +1,129 @@
+"""The sidecar's life: containers come and go, files change, it dies and comes back."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+from tests.kernel.lab import Lab
+
+NET = """
+links:
+- {service: node, bridge: s1, ip: 10.0.0.1/16}
+- {container: server, bridge: s1, ip: 10.0.255.1/16}
+"""
+
+
+def test_containers_that_start_later_are_wired_at_once(lab: Lab) -> None:
+    lab.config(NET)
+    with lab.sidecar("--interval", "3600") as sidecar:
+        lab.wait_for(lambda: "containers_listed" in lab.log())
+        for i in range(1, 6):
+            lab.add(f"node_{i}")
+        lab.add("server")
+        lab.wait_for(lambda: lab.link("", "server-eth0") and lab.pings("node_5", "10.0.255.1"))
+        assert [lab.addresses(f"node_{i}", "eth0") for i in range(1, 6)] == [
+            {f"10.0.0.{i}/16"} for i in range(1, 6)
+        ]
+        sidecar.send_signal(signal.SIGTERM)
+        assert sidecar.wait(10) == 0
+    assert lab.show("", "link", "show", "type", "bridge") == []
+    assert all(lab.link(f"node_{i}", "eth0") is None for i in range(1, 6))
+
+
+def test_a_container_restarted_again_and_again_has_its_link_each_time(lab: Lab) -> None:
+    lab.add("node_1", "server")
+    lab.config(NET)
+    with lab.sidecar("--interval", "3600") as sidecar:
+        lab.wait_for(lambda: "All links connected" in lab.log())
+        server = lab.index("server", "eth0")
+        descriptors = len(os.listdir(f"/proc/{sidecar.pid}/fd"))
+        for _ in range(20):
+            lab.restart("node_1")
+            lab.wait_for(lambda: lab.addresses("node_1", "eth0") == {"10.0.0.1/16"})
+        lab.wait_for(lambda: lab.pings("node_1", "10.0.255.1"))
+        assert lab.index("server", "eth0") == server
+        lab.wait_for(lambda: len(os.listdir(f"/proc/{sidecar.pid}/fd")) <= descriptors)
+
+
+def test_status_tells_the_truth(lab: Lab) -> None:
+    lab.add("node_1", "node_2")
+    lab.ip("node_2", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")  # not ours
+    lab.config(NET)
+    with lab.sidecar("--interval", "3600"):
+        lab.wait_for(lambda: "node_1:eth0" in lab.log())
+        answer = lab.reconcile("status", "--output", "json")
+        links = {link["key"]: link for link in json.loads(answer.stdout)["links"]}
+        assert links["node_1:eth0"]["state"] == "Ready"
+        assert links["node_2:eth0"]["state"] == "Conflict"
+        assert answer.returncode == 2
+        assert lab.reconcile("status", "--check").returncode == 1
+        assert "All links connected" not in lab.log()
+        lab.ip("node_2", "link", "del", "eth0")
+        lab.wait_for(lambda: "All links connected" in lab.log())
+        assert lab.reconcile("status", "--check").returncode == 0
+        text = lab.reconcile("status").stdout
+        assert [line.split()[:2] for line in text.splitlines()[:3]] == [
+            ["LINK", "STATE"],
+            ["node_1:eth0", "Ready"],
+            ["node_2:eth0", "Ready"],
+        ]
+    assert lab.reconcile("status", "--check").returncode == 1, "no sidecar is not healthy"
+
+
+def test_a_broken_file_keeps_the_old_configuration_in_force(lab: Lab) -> None:
+    lab.add("node_1", "server")
+    lab.config(NET)
+    with lab.sidecar("--interval", "3600"):
+        lab.wait_for(lambda: "All links connected" in lab.log())
+        lab.config(NET.replace("10.0.0.1/16", "10.0.0.999/16"))
+        lab.wait_for(lambda: "configuration_refused" in lab.log())
+        lab.ip("node_1", "link", "del", "eth0")
+        lab.wait_for(lambda: lab.addresses("node_1", "eth0") == {"10.0.0.1/16"})
+        answer = json.loads(lab.reconcile("status", "--output", "json").stdout)
+        assert "net.yaml:3:35" in answer["configuration_errors"][0]
+        lab.config(NET.replace("10.0.0.1/16", "10.0.0.9/16"))
+        lab.wait_for(lambda: lab.addresses("node_1", "eth0") == {"10.0.0.9/16"})
+        answer = json.loads(lab.reconcile("status", "--output", "json").stdout)
+        assert answer["configuration_errors"] == []
+
+
+def test_the_sidecar_restarts_without_touching_anything(lab: Lab) -> None:
+    lab.add("node_1", "server")
+    lab.config(NET)
+    with lab.sidecar("--on-exit", "keep"):
+        lab.wait_for(lambda: "All links connected" in lab.log())
+    lab.monitor.settle()
+    with lab.sidecar() as second:
+        lab.wait_for(lambda: "All links connected" in lab.log())
+        assert lab.monitor.heard() == []
+        second.kill()
+        second.wait()
+    with lab.sidecar():
+        lab.wait_for(lambda: "All links connected" in lab.log())
+        assert lab.monitor.heard() == []
+
+
+def test_a_second_sidecar_of_one_instance_is_refused(lab: Lab) -> None:
+    lab.add("node_1")
+    lab.config(NET)
+    with lab.sidecar():
+        lab.wait_for(lambda: "All links connected" in lab.log())
+        second = lab.reconcile("--network-file", str(lab.directory / "net.yaml"))
+        assert second.returncode == 1
+        assert "another Relink runs for instance 'lab'" in second.stderr
+
+
+def test_two_instances_never_touch_each_other(lab: Lab) -> None:
+    lab.add("node_1", "server")
+    lab.converge(NET)
+    lab.instance = "other"
+    lab.converge("links: [{container: server, bridge: s9, dev: eth9, ip: 10.9.0.1/24}]")
+    lab.monitor.heard()
+    lab.instance = "lab"
+    assert lab.converge(NET).plan.steps == ()
+    lab.reconcile("--network-file", str(lab.directory / "net.yaml"), "--destroy")
+    assert lab.addresses("server", "eth9") == {"10.9.0.1/24"}
+    assert lab.link("", "s9")
+    assert lab.link("", "s1") is None
