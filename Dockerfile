@@ -5,9 +5,14 @@
 
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
+# What Relink needs changes seldom, so it is a layer of its own.
+COPY constraints.txt pyproject.toml ./
+RUN python -c "import tomllib as t; print(*t.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+        > requirements.txt \
+    && python -m venv /opt/relink \
+    && /opt/relink/bin/pip install --no-cache-dir -c constraints.txt -r requirements.txt
 COPY . .
-RUN python -m venv /opt/relink \
-    && /opt/relink/bin/pip install --no-cache-dir --constraint constraints.txt . \
+RUN /opt/relink/bin/pip install --no-cache-dir --no-deps -c constraints.txt . \
     && /opt/relink/bin/pip uninstall --yes setuptools pip
 
 FROM python:3.11-slim-bookworm

@@ -111,7 +111,7 @@ def outer_names(full: Mapping[str, str], container_id: str) -> dict[str, str]:
     long = [dev for dev, name in full.items() if len(name.encode()) > DEVICE_NAME_MAX]
     short = {dev: f"c{container_id[:8]}-{dev[:5]}" for dev in long}
     for dev in long:
-        unique = sum(name == short[dev] for name in short.values()) == 1
+        unique = [*short.values(), *full.values()].count(short[dev]) == 1
         plain = short[dev].isascii() and container_id[:8].isalnum() and len(container_id) >= 12
         if unique and plain:
             names[dev] = short[dev]

@@ -1,7 +1,7 @@
 """Netlink messages as bytes: headers and attributes, to and from; no sockets.
 
 Only the layouts that every pass needs are here, because generic decoding was the cost of a pass
-(bench/codec.py compares this with pyroute2); tests/observers/test_codec.py holds it against
+(bench/codec.py compares this with pyroute2); tests/kernel/test_codec.py holds it against
 pyroute2 message by message. Sources: linux/netlink.h, linux/rtnetlink.h, linux/if_link.h,
 linux/if_addr.h.
 """

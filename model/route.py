@@ -15,6 +15,7 @@ DEVICELESS = frozenset({"blackhole", "unreachable", "prohibit", "throw"})
 SCOPES = {"global": 0, "universe": 0, "site": 200, "link": 253, "host": 254, "nowhere": 255}
 # RT_TABLE_*, linux/rtnetlink.h
 TABLES = {"default": 253, "main": 254, "local": 255}
+_EVERYWHERE = ("default", "all")
 _WORDS = ("dev", "via", "src", "metric", "table", "scope", "mtu", "advmss", "onlink")
 _SYNONYMS = {"priority": "metric", "preference": "metric"}
 _U32 = 0xFFFFFFFF
@@ -63,6 +64,8 @@ def parse(text: str) -> RouteSpec:
     if not words:
         raise RouteError(f"{text!r} names no destination")
     destination = words.pop(0)
+    if destination not in _EVERYWHERE:
+        _network(destination)  # before the words: `multicast 224.0.0.1` is no unknown word
     values: dict[str, str] = {}
     while words:
         word = _SYNONYMS.get(words[0], words[0])
@@ -89,7 +92,7 @@ def parse(text: str) -> RouteSpec:
 def _typed(destination: str, kind: str, values: dict[str, str], family: int) -> RouteSpec:
     via = _address("via", values.get("via", ""))
     src = _address("src", values.get("src", ""))
-    if destination in ("default", "any", "all"):
+    if destination in _EVERYWHERE:
         version = family or _family_of(via or src) or 4
         network: ipaddress.IPv4Network | ipaddress.IPv6Network = ipaddress.ip_network(
             "0.0.0.0/0" if version == 4 else "::/0"
@@ -107,11 +110,12 @@ def _typed(destination: str, kind: str, values: dict[str, str], family: int) -> 
     if kind in DEVICELESS:
         for word in ("via", "dev", "onlink", "src"):
             if word in values:
-                raise RouteError(f"a {kind} route takes no {word!r}")
+                raise RouteError(f"{kind} routes take no {word!r}")
     if "onlink" in values and not via:
         raise RouteError("'onlink' needs 'via'")
     if "scope" in values and version == 6 and _number("scope", values["scope"], 255, SCOPES):
         raise RouteError("IPv6 routes have no scope")
+    usual = "local" if kind in ("local", "broadcast") else "main"  # as ip-route chooses it
     spec = RouteSpec(
         dst=str(network),
         family=4 if version == 4 else 6,
@@ -119,7 +123,7 @@ def _typed(destination: str, kind: str, values: dict[str, str], family: int) -> 
         src=src,
         # fib6 gives IP6_RT_PRIO_USER (1024) where none is named; and 0 means "none" to it.
         metric=_number("metric", values.get("metric", "0"), _U32) or (0 if version == 4 else 1024),
-        table=_number("table", values.get("table", "main"), _U32, TABLES) or 254,
+        table=_number("table", values.get("table", usual), _U32, TABLES) or TABLES["main"],
         mtu=_number("mtu", values.get("mtu", "0"), 0xFFFF),
         advmss=_number("advmss", values.get("advmss", "0"), 0xFFFF),
         onlink="onlink" in values,

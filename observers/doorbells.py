@@ -10,7 +10,7 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from model import netlink as nl
@@ -54,7 +54,11 @@ class Deaf:
 
 
 class KernelDoorbell:
-    """The socket, and which namespace id means which container. Close it when done."""
+    """The socket, and which namespace id means which container. Close it when done.
+
+    `hears_containers` is False where the process lacks CAP_NET_BROADCAST: then only the data plane
+    rings.
+    """
 
     def __init__(self, plane: NsKey) -> None:
         with inside(path_of(plane)):
@@ -65,7 +69,11 @@ class KernelDoorbell:
             self._sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
         except PermissionError:  # in a user namespace: what net.core.rmem_max allows
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-        self._sock.setsockopt(nl.SOL_NETLINK, nl.NETLINK_LISTEN_ALL_NSID, 1)
+        try:
+            self._sock.setsockopt(nl.SOL_NETLINK, nl.NETLINK_LISTEN_ALL_NSID, 1)
+            self.hears_containers = True
+        except PermissionError:  # needs CAP_NET_BROADCAST
+            self.hears_containers = False
         # A socket without an address of its own counts as the sender of what the kernel sends
         # (do_one_broadcast() in net/netlink/af_netlink.c, 6.18), and so would hear nothing.
         self._sock.bind((0, 0))
@@ -79,21 +87,26 @@ class KernelDoorbell:
         """Return the descriptor to wait on."""
         return self._sock.fileno()
 
-    def learn(self, opened: Opened) -> None:
-        """Ask the ids of the namespaces that are open now.
+    def learn(self, opened: Opened, wanted: Container[NsKey]) -> None:
+        """Ask the ids of the namespaces in `wanted` that are open now.
 
-        A namespace has one from the moment that a link joins it to the data plane.
+        A namespace has one from the moment that a link joins it to the data plane. One that could
+        not be joined yet is given one, so that it rings when what stands in the way goes: an id is
+        a subscription, not a change of that namespace.
         """
         sock = opened.sockets.get(self._plane)
         if sock is None:
             return
         for ns, inside_ns in opened.sockets.items():
             inode = opened.inodes[ns]
-            if ns == self._plane or self._known.get(ns, (0, 0))[0] == inode:
+            if ns not in wanted or self._known.get(ns, (0, 0))[0] == inode:
                 continue
             descriptor = fcntl.ioctl(inside_ns, _SIOCGSKNS)
             try:
                 number = _namespace_id(sock, descriptor)
+                if number < 0:
+                    _give_id(sock, descriptor)
+                    number = _namespace_id(sock, descriptor)
             finally:
                 os.close(descriptor)
             if number >= 0:
@@ -138,6 +151,13 @@ class KernelDoorbell:
     def close(self) -> None:
         """Stop listening."""
         self._sock.close()
+
+
+def _give_id(sock: socket.socket, descriptor: int) -> None:
+    """Let the kernel choose an id for an open namespace in that of `sock`."""
+    which = nl.u32(_NETNSA_FD, descriptor) + nl.attribute(_NETNSA_NSID, nl.I32.pack(-1))
+    sock.send(nl.message(nl.RTM_NEWNSID, nl.NLM_F_ACK, nl.RTGEN.pack(0), which))
+    sock.recv(4096)  # refused or not: whoever asks next sees
 
 
 def _namespace_id(sock: socket.socket, descriptor: int) -> int:

@@ -172,7 +172,10 @@ def _open_container(
     except OSError as error:
         denied = isinstance(error, PermissionError)
         opened.absent[ns] = (
-            f"not allowed to enter {container.netns}" if denied else "its namespace is gone"
+            f"not allowed to enter {container.netns}: it runs as another user or has a capability "
+            "that Relink lacks; add SYS_PTRACE to the sidecar"
+            if denied
+            else "its namespace is gone"
         )
         return
     inode = os.fstat(descriptor).st_ino

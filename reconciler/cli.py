@@ -173,6 +173,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    if options.command == "status":
+        from reconciler import asking  # noqa: PLC0415 - each command imports what it needs
+
+        try:
+            answered = asking.status(options)
+        except OSError as error:
+            parser.error(f"the sidecar does not answer: {error}")
+        if answered is not None:
+            return answered
+        if not (options.network_file or options.compose_file):
+            parser.error("no sidecar runs here; give --compose-file or --network-file to look")
     from reconciler import sources  # noqa: PLC0415 - --help and --version need none of it
 
     if options.command == "schema":

@@ -22,7 +22,7 @@ from observers.namespaces import path_of
 from observers.own import own_compose, own_container_id
 from observers.runtimes import EngineUnavailableError, Runtime, default_runtimes
 from reconciler.containers import Roster
-from reconciler.control import AlreadyRunningError, ask
+from reconciler.control import AlreadyRunningError
 from reconciler.passes import Pass
 from reconciler.passes import run as run_pass
 from reconciler.plan import Plan
@@ -46,16 +46,6 @@ def run(options: Namespace, loaded: Loaded, sources: Sources) -> int:
     Raises:
         CommandError: it cannot do its work.
     """
-    if options.command == "status":
-        answered = _ask(options, loaded)
-        if answered is not None:
-            return answered
-        if options.check:
-            return FAILED
-        if not sources.paths():
-            raise CommandError(
-                "no sidecar runs here; give --compose-file or --network-file to look"
-            )
     _raise_limits()
     runtimes = default_runtimes(
         options.docker_socket, options.podman_socket, "/run/netns", options.runtime
@@ -237,65 +227,13 @@ def _report_once(
     return FAILED if bad or last.plan.obstacles else OK
 
 
-def _ask(options: Namespace, loaded: Loaded) -> int | None:
-    """Let a running sidecar answer; None if there is none."""
-    project = (
-        options.compose_project or loaded.project or os.environ.get("COMPOSE_PROJECT_NAME", "")
-    )
-    instance = options.instance or project or "relink"
-    try:
-        answer = ask(instance)
-    except OSError as error:
-        raise CommandError(f"the sidecar of {instance} does not answer: {error}") from error
-    if answer is None:
-        return None
-    code = OK if answer["connected"] else CHANGES
-    if options.check:
-        # An engine without any declared container is as declared too.
-        healthy = all(link["state"] == "Ready" for link in answer["links"])
-        return OK if healthy and not answer["data_plane_error"] else FAILED
-    if options.output == "json":
-        print(json.dumps(answer, indent=2))
-        return code
-    statuses = [
-        LinkStatus(
-            key=_Named(link["key"]),  # type: ignore[arg-type] # printed, never looked at
-            state=link["state"],
-            message=link["message"],
-            addresses=tuple(link["addresses"]),
-            bridge=link["bridge"],
-        )
-        for link in answer["links"]
-    ]
-    print(status_text(statuses, _notes(answer), colour=_colour(sys.stdout)), end="")
-    return code
-
-
-class _Named(str):
-    __slots__ = ()
-
-
-def _notes(answer: Mapping[str, object]) -> str:
-    engines = answer["engines"]
-    lines = [
-        f"engine {name}: {state}"
-        for name, state in (engines.items() if isinstance(engines, dict) else ())
-        if state != "connected"
-    ]
-    errors = answer["configuration_errors"]
-    if isinstance(errors, list) and errors:
-        lines += ["the configuration was changed and refused; the old one is in force:", *errors]
-    if answer["data_plane_error"]:
-        lines.append(str(answer["data_plane_error"]))
-    return "".join(f"{line}\n" for line in lines)
-
-
 def _show_status(options: Namespace, statuses: Sequence[LinkStatus]) -> int:
+    data = status_data(statuses)
     if options.output == "json":
-        print(json.dumps(status_data(statuses), indent=2))
+        print(json.dumps(data, indent=2))
     else:
         note = paint("(no sidecar runs here; looked just now)", "2", colour=_colour(sys.stdout))
-        print(status_text(statuses, f"{note}\n", colour=_colour(sys.stdout)), end="")
+        print(status_text(data["links"], f"{note}\n", colour=_colour(sys.stdout)), end="")
     return OK if all(s.state == "Ready" for s in statuses) else CHANGES
 
 

@@ -24,6 +24,11 @@ def directory() -> Path:
     return run if writable or not own else Path(own) / "relink"
 
 
+def instances() -> list[str]:
+    """Return the instances that have a control socket here, running or left behind."""
+    return sorted(path.stem for path in directory().glob("*.sock"))
+
+
 def path_of(instance: str) -> Path:
     """Return the control socket of an instance."""
     return directory() / f"{instance}.sock"

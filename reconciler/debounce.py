@@ -1,7 +1,8 @@
 """When to look: bells with a scope go in, scopes that are due come out. Pure; time is an argument.
 
 The first bell of a scope after silence is due at once. One that rings soon after its scope was
-served (often our own writes, heard back) waits for quiet, but never longer than `LONGEST`.
+served (often our own writes, heard back) waits for quiet, but never longer than `LONGEST`. The look
+that finds our writes in place answers them: the next bell is a first one again.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Debounce:
 
     rung: dict[Scope, tuple[float, float]] = field(default_factory=dict)  # first, last
     served: dict[Scope, float] = field(default_factory=dict)
+    written: set[Scope] = field(default_factory=set)
 
     def ring(self, scope: Scope, now: float) -> None:
         """Note that somebody should look at `scope`."""
@@ -44,10 +46,19 @@ class Debounce:
             del self.rung[scope]
         return None if None in due else frozenset(scope for scope in due if scope is not None)
 
-    def done(self, scopes: frozenset[NsKey] | None, now: float) -> None:
-        """Note that a look at `scopes` ended."""
+    def done(self, scopes: frozenset[NsKey] | None, now: float, *, wrote: bool) -> None:
+        """Note that a look at `scopes` ended, and whether anything was changed."""
         self.served = {s: at for s, at in self.served.items() if now - at < QUIET}
-        self.served.update(dict.fromkeys(scopes if scopes is not None else (None,), now))
+        looked: tuple[Scope, ...] = (None,) if scopes is None else tuple(scopes)
+        for scope in looked:
+            if wrote or scope not in self.written:
+                self.served[scope] = now
+            else:
+                self.served.pop(scope, None)
+        if wrote:
+            self.written.update(looked)
+        else:
+            self.written.difference_update(self.written if scopes is None else looked)
 
     def _due(self, scope: Scope) -> float:
         first, last = self.rung[scope]

@@ -99,6 +99,11 @@ class Sidecar:
         control = Control(self.roster.facts.instance, self.status)
         await control.start()
         self._bell = KernelDoorbell(self.roster.facts.plane)
+        if not self._bell.hears_containers:
+            log.warning(
+                "deaf_to_containers", reason="drift inside containers waits for the next tick",
+                cure="cap_add NET_BROADCAST", interval=self.settings.interval,
+            )  # fmt: skip
         self._processes: ProcessWatch[tuple[str, str]] = ProcessWatch(
             lambda token: self._from_thread(self._rang, token[0], Changed(token[1]))
         )
@@ -375,17 +380,21 @@ class Sidecar:
             raise
         except OSError as error:
             self._plane_failed(error)
-            self.debounce.done(scope, self._loop.time())
+            self.debounce.done(scope, self._loop.time(), wrote=False)
             return
         self.plane_error = ""
         if scope is None:
             self.roster.contested = any(o.state == "refused" for o in done.desired.obstacles)
         self.roster.departed.difference_update(departed)
         self._learned(done, scope)
-        self.debounce.done(scope, self._loop.time())
+        wrote = done.outcome is not None and bool(done.outcome.done)
+        self.debounce.done(scope, self._loop.time(), wrote=wrote)
 
     def _learn(self, opened: Opened) -> None:
-        self._bell.learn(opened)
+        wirings = self.roster.wirings
+        self._bell.learn(
+            opened, {ns for ns in opened.sockets if ns in wirings and wirings[ns].parts}
+        )
 
     def _plane_failed(self, error: OSError) -> None:
         facts = self.roster.facts
@@ -415,6 +424,7 @@ class Sidecar:
         for key in fights:
             log.error("fighting", key=str(key), reason=self.ledger.entries[key].message)
         # What a pass says of a container that stopped meanwhile is no news.
+        before = self.statuses
         known = {*self.roster.containers, self.roster.facts.plane}
         judged = {k: s for k, s in judge(done, self.ledger).items() if k.ns in known}
         if scope is None:
@@ -422,6 +432,10 @@ class Sidecar:
         else:
             kept = {k: s for k, s in self.statuses.items() if k.ns not in scope}
             self.statuses = kept | judged
+        for key, status in judged.items():
+            old = before.get(key)
+            if status.state != "Ready" and (old is None or old.message != status.message):
+                log.warning("not_ready", key=str(key), state=status.state, reason=status.message)
         self._announce()
 
     def _announce(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -208,15 +208,20 @@ def plain(value: object) -> Any:
     return value
 
 
-def status_text(statuses: Iterable[LinkStatus], note: str = "", *, colour: bool = False) -> str:
-    """Render status as a table that lines up."""
-    rows = sorted(statuses, key=lambda s: s.key)
-    if not rows:
+def status_text(links: Sequence[Mapping[str, Any]], note: str = "", *, colour: bool = False) -> str:
+    """Render the `links` of `status_data` as a table that lines up."""
+    if not links:
         return f"No declared link matches a running container.\n{note}"
     cells = [("LINK", "STATE", "BRIDGE", "ADDRESSES", "")]
     cells += [
-        (str(s.key), s.state, s.bridge or "-", " ".join(s.addresses) or "-", s.message)
-        for s in rows
+        (
+            link["key"],
+            link["state"],
+            link["bridge"] or "-",
+            " ".join(link["addresses"]) or "-",
+            link["message"],
+        )
+        for link in links
     ]
     widths = [max(len(row[column]) for row in cells) for column in range(4)]
     lines = []
@@ -225,8 +230,8 @@ def status_text(statuses: Iterable[LinkStatus], note: str = "", *, colour: bool 
         code = "1" if number == 0 else _STATE_COLOURS.get(row[1], "31")
         padded[1 if number else 0] = paint(padded[1 if number else 0], code, colour=colour)
         lines.append("  ".join([*padded, row[4]]).rstrip())
-    ready = sum(s.state == "Ready" for s in rows)
-    summary = "All links connected" if ready == len(rows) else f"{ready} of {len(rows)} ready"
+    ready = sum(link["state"] == "Ready" for link in links)
+    summary = "All links connected" if ready == len(links) else f"{ready} of {len(links)} ready"
     return "\n".join([*lines, "", summary]) + f"\n{note}"
 
 

@@ -74,7 +74,7 @@ def load(sources: Sources) -> Loaded:
     if problems:
         raise ConfigError(problems)
     merged = merge_links(merged)
-    shape, sound = check_shape(merged, schema(sources.schema_file))
+    shape, sound = check_shape(merged, schema(sources.schema_file), sources.schema_file or "")
     wrong += shape
     try:
         config = parse(sound)
@@ -154,7 +154,7 @@ def _check_json(name: str, text: str) -> None:
         json.loads(text, parse_int=str)  # the digits stay digits: int() refuses 4 301 of them
     except json.JSONDecodeError as error:
         place = Place(name, error.lineno, error.colno)
-        raise ConfigError([Problem(place, f"not JSON: {error.msg}")]) from error
+        raise ConfigError([Problem(place, f"not JSON: {error.msg.removesuffix(' at')}")]) from error
     except RecursionError as error:
         raise ConfigError([Problem(Place(name), "nested too deeply")]) from error
 
@@ -199,6 +199,9 @@ def _in_yaml(error: yaml.MarkedYAMLError, text: str, name: str) -> Problem:
         return Problem(Place(name), problem)
     if began and "end of stream" in problem:
         return Problem(Place(name, began.line + 1, began.column + 1), f"{error.context}: {problem}")
+    if "another document" in problem:
+        problem = "a second document begins here; one is allowed in a file"
+        return Problem(Place(name, mark.line + 1, mark.column + 1), problem)
     rest = (text.split("\n")[mark.line :] or [""])[0][mark.column :]
     if "cannot start any token" in problem and rest:
         problem = (
@@ -207,9 +210,14 @@ def _in_yaml(error: yaml.MarkedYAMLError, text: str, name: str) -> Problem:
             else f"{rest[0]!r} cannot start a word; put the word in quotes"
         )
     elif error.context:
-        since = f" that begins at {began.line + 1}:{began.column + 1}" if began else ""
-        problem = f"{error.context}{since}: {problem}"
+        problem = f"{error.context}{_since(began, mark)}: {problem}"
     return Problem(Place(name, mark.line + 1, mark.column + 1), problem)
+
+
+def _since(began: yaml.Mark | None, mark: yaml.Mark) -> str:
+    if began is None or (began.line, began.column) == (mark.line, mark.column):
+        return ""
+    return f" that begins at {began.line + 1}:{began.column + 1}"
 
 
 class _Converter:
@@ -323,8 +331,8 @@ def _project(root: Node, environment: Mapping[str, str]) -> str:
     return value if isinstance(value, str) else ""
 
 
-def check_shape(root: Node, shape: dict[str, Any]) -> tuple[list[Problem], Node]:
-    """Check a document against a JSON Schema.
+def check_shape(root: Node, shape: dict[str, Any], file: str) -> tuple[list[Problem], Node]:
+    """Check a document against a JSON Schema, which was read from `file`.
 
     Returns:
         What the schema finds wrong, in words and with places; and the document without the entries
@@ -332,16 +340,18 @@ def check_shape(root: Node, shape: dict[str, Any]) -> tuple[list[Problem], Node]
     """
     from jsonschema import Draft202012Validator  # noqa: PLC0415 - 0.1 s that --version need not pay
     from jsonschema.exceptions import SchemaError  # noqa: PLC0415
+    from referencing import Registry  # noqa: PLC0415
+    from referencing.exceptions import Unresolvable  # noqa: PLC0415
 
+    # A registry of one's own, because jsonschema's fetches what a $ref names from the network.
+    validator = Draft202012Validator(shape, registry=Registry())
     try:
-        Draft202012Validator.check_schema(shape)
-    except SchemaError as error:
-        return [Problem(Place("(schema)"), f"not a JSON Schema: {error.message}")], mapping(
-            root.place
-        )
-    errors = [
-        (tuple(e.absolute_path), e) for e in Draft202012Validator(shape).iter_errors(root.bare())
-    ]
+        if file:  # ours is one; looking takes 20 ms
+            Draft202012Validator.check_schema(shape)
+        errors = [(tuple(e.absolute_path), e) for e in validator.iter_errors(root.bare())]
+    except (SchemaError, Unresolvable, RecursionError) as error:
+        message = getattr(error, "message", "") or str(error)
+        return [Problem(Place(file), f"not a usable schema: {message}")], mapping(root.place)
     mistyped = {path for path, error in errors if error.validator == "type"}
     problems = [
         problem

@@ -92,7 +92,7 @@ class Monitor:
                 found.append((kind, name.rstrip(b"\0").decode()))
 
     def settle(self) -> None:
-        """Wait until the kernel has told what it tells late: carrier, a second after (linkwatch)."""
+        """Wait until the kernel has told what it tells late: carrier, by a second (linkwatch)."""
         while self.wait(1.2):
             self.heard()
 

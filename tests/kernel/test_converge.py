@@ -78,7 +78,7 @@ def test_a_preview_writes_nothing_and_names_exactly_what_is_then_done(lab: Lab) 
     lab.add("node_1", "node_2", "server")
     file = str(lab.config(TWO))
     for disturb in (
-        lambda: None,
+        lab.monitor.settle,
         lambda: lab.ip("node_1", "link", "del", "eth0"),
         lambda: lab.ip("", "link", "del", "s1"),
         lambda: lab.ip("node_2", "link", "set", "eth0", "down"),

@@ -92,9 +92,7 @@ def _right(lab: Lab, text: str) -> set[object]:
 def _converge_and_die(lab: Lab, text: str, messages: int) -> bool:
     """Converge in a child that kills itself after so many messages; False if it got to the end."""
 
-    def dying(
-        requests: Sequence[Request], sockets: Mapping[NsKey, socket.socket]
-    ) -> list[Answer]:
+    def dying(requests: Sequence[Request], sockets: Mapping[NsKey, socket.socket]) -> list[Answer]:
         nonlocal left
         answers: list[Answer] = []
         for request in requests:
@@ -124,9 +122,7 @@ def _world(lab: Lab, names: Sequence[str]) -> object:
     for ns in ("", *names):
         for row in lab.show(ns, "addr"):
             addresses = sorted(
-                f"{a['local']}/{a['prefixlen']}"
-                for a in row["addr_info"]
-                if a["scope"] == "global"
+                f"{a['local']}/{a['prefixlen']}" for a in row["addr_info"] if a["scope"] == "global"
             )
             mac = row["address"] if ns and row["ifname"] != "mine0" else ""
             found.append(

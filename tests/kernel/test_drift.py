@@ -53,7 +53,7 @@ DRIFTS: dict[str, Callable[[Lab], object]] = {
     "MAC changed": lambda lab: lab.ip(
         "node_2", "link", "set", "eth0", "address", "02:00:00:00:00:99"
     ),
-    "offload switched on": lambda lab: sh(
+    "offload switched on": lambda _lab: sh(
         "ip", "netns", "exec", "node_2", "ethtool", "-K", "eth0", "tx", "on"
     ),
     "outer end no longer silent": lambda lab: (
@@ -62,6 +62,7 @@ DRIFTS: dict[str, Callable[[Lab], object]] = {
     ),
     "alias changed": lambda lab: lab.ip("node_2", "link", "set", "eth0", "alias", "mine"),
 }
+
 
 @pytest.mark.parametrize("name", DRIFTS)
 def test_drift_is_repaired_and_neighbours_do_not_notice(
@@ -95,7 +96,11 @@ def _state(lab: Lab) -> object:
     if not inner or not outer or not bridge:
         return None
     routes = [
-        sorted(f"{r['dst']} {r.get('gateway')} {r.get('type')}" for r in lab.show("node_2", *words) if r.get("protocol") != "kernel")
+        sorted(
+            f"{r['dst']} {r.get('gateway')} {r.get('type')}"
+            for r in lab.show("node_2", *words)
+            if r.get("protocol") != "kernel"
+        )
         for words in (("route",), ("-6", "route"))
     ]
     offload = sh("ip", "netns", "exec", "node_2", "ethtool", "-k", "eth0", check=False)

@@ -77,10 +77,15 @@ def test_a_taken_name_is_a_conflict_and_the_rest_converges(lab: Lab) -> None:
     done = lab.reconcile("--network-file", str(lab.config(NET)), "--once")
 
     assert done.returncode == 1
-    assert "node_1:eth0: Conflict: the name is taken by a bridge link that is not ours" in done.stderr
+    assert (
+        "node_1:eth0: Conflict: the name is taken by a bridge link that is not ours" in done.stderr
+    )
     assert "node_2:eth0: Conflict" in done.stderr
     assert lab.addresses("node_3", "eth0") == {"10.0.0.3/16", "fd00::3/64"}
-    assert (lab.ip("node_1", "-d", "addr"), lab.ip("", "-d", "link", "show", "node_2-eth0")) == before
+    assert (
+        lab.ip("node_1", "-d", "addr"),
+        lab.ip("", "-d", "link", "show", "node_2-eth0"),
+    ) == before
 
 
 def test_a_foreign_bridge_of_our_name_is_a_conflict(lab: Lab) -> None:
@@ -111,4 +116,6 @@ def test_another_route_to_the_same_destination_is_a_conflict(lab: Lab) -> None:
     assert done.returncode == 1
     assert "somebody else has a route to there" in done.stderr
     assert lab.addresses("node_1", "eth0") == {"10.0.0.1/16", "fd00::1/64"}
-    assert sh("ip", "-n", "node_1", "route", "show", "default").strip().startswith("default dev mine0")
+    assert (
+        sh("ip", "-n", "node_1", "route", "show", "default").strip().startswith("default dev mine0")
+    )

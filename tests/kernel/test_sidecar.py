@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
+from pathlib import Path
 
 from tests.kernel.lab import Lab
 
@@ -38,13 +38,17 @@ def test_a_container_restarted_again_and_again_has_its_link_each_time(lab: Lab) 
     with lab.sidecar("--interval", "3600") as sidecar:
         lab.wait_for(lambda: "All links connected" in lab.log())
         server = lab.index("server", "eth0")
-        descriptors = len(os.listdir(f"/proc/{sidecar.pid}/fd"))
+        descriptors = _descriptors(sidecar.pid)
         for _ in range(20):
             lab.restart("node_1")
             lab.wait_for(lambda: lab.addresses("node_1", "eth0") == {"10.0.0.1/16"})
         lab.wait_for(lambda: lab.pings("node_1", "10.0.255.1"))
         assert lab.index("server", "eth0") == server
-        lab.wait_for(lambda: len(os.listdir(f"/proc/{sidecar.pid}/fd")) <= descriptors)
+        lab.wait_for(lambda: _descriptors(sidecar.pid) <= descriptors)
+
+
+def _descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def test_status_tells_the_truth(lab: Lab) -> None:

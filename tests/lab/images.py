@@ -87,8 +87,11 @@ def make_relink(tag: str = RELINK) -> None:
         files += sorted(path for path in under if path.is_file() and path.suffix != ".pyc")
     recipe = f"{_hash(files)}-{_recipe_of(BASE)}"
     if _recipe_of(tag) != recipe:
-        options = ["--network=none", f"--label={LABEL}={recipe}", f"--tag={tag}"]
-        docker("build", "--quiet", "--force-rm", *options, str(SOURCE), timeout=300)
+        build = ["build", "--quiet", "--force-rm", "--network=none", f"--label={LABEL}={recipe}"]
+        # The first stage has a name, so that it is not swept away: the next build starts from it.
+        docker(*build, "--target=build", f"--tag={tag}-build", str(SOURCE), timeout=300)
+        docker(*build, f"--tag={tag}", str(SOURCE), timeout=300)
+        docker("image", "prune", "--force", f"--filter=label={LABEL}")
 
 
 def _imported(tags: Iterable[str], recipe: str, make: Callable[[Path], None]) -> None:

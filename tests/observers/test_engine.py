@@ -46,7 +46,8 @@ class Daemon:
         with (self.home / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    "dockerd",
+                    # In a network namespace of its own: with --bridge=none it deletes any docker0.
+                    *("unshare", "--net", "dockerd"),
                     *("--host", f"unix://{self.socket}"),
                     *("--data-root", str(self.home / "data")),
                     *("--exec-root", str(self.home / "exec")),

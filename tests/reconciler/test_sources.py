@@ -133,10 +133,6 @@ def test_a_directory_is_told(tmp_path: Path) -> None:
     assert problems(sources(path)) == (f"{path}: cannot be read: Is a directory",)
 
 
-def test_a_file_name_with_nul_is_told() -> None:
-    assert problems(Sources(("a\0.yaml",), (), {})) == ("a\0.yaml: cannot be read: not a file name",)
-
-
 def test_all_unreadable_files_are_told_at_once(tmp_path: Path) -> None:
     paths = [tmp_path / f"{n}.yaml" for n in range(3)]
     assert len(problems(sources(*paths))) == 3
@@ -271,7 +267,11 @@ def test_a_link_of_a_service_may_name_another_owner(tmp_path: Path) -> None:
           bridges: [{bridge: s1, mode: linux}]
     """
     found = config(tmp_path, text)
-    assert [str(spec.owner) for spec in found.links] == ["container other", "service b", "service a"]
+    assert [str(spec.owner) for spec in found.links] == [
+        "container other",
+        "service b",
+        "service a",
+    ]
     assert [str(command.owner) for command in found.commands] == ["container other"]
     assert found.bridges[0].mode == "linux"
 
@@ -421,14 +421,16 @@ def test_the_shipped_schema_is_a_schema() -> None:
         ("{", "not a usable schema: Expecting property name"),
         ("[]", "not a usable schema: not a mapping"),
         ("[" * 100_000, "not a usable schema: "),
-        ('{"type": 7}', "not a JSON Schema: 7 is not valid"),
+        ('{"type": 7}', "not a usable schema: 7 is not valid"),
         ('{"type": "array"}', "this is a mapping, not a list"),
-        ('{"maxProperties": 0}', "should be empty"),
+        ('{"maxProperties": 0}', "empty"),
         ('{"properties": {"links": {"maxItems": 0}}}', "'links'"),
         ('{"type": ["array", "null"]}', "this is a mapping, not ['array', 'null']"),
-        ('{"$ref": "#/nowhere"}', "not a JSON Schema"),
-        ('{"$ref": "other.json"}', "not a JSON Schema"),
-        ('{"properties": {"links": {"$ref": "#"}}, "pattern": "["}', "not a JSON Schema"),
+        ('{"$ref": "#/nowhere"}', "not a usable schema: "),
+        ('{"$ref": "http://localhost:1/schema.json"}', "not a usable schema: "),
+        ('{"$ref": "#"}', "not a usable schema: "),
+        ('{"$ref": "other.json"}', "not a usable schema: "),
+        ('{"properties": {"links": {"$ref": "#"}}, "pattern": "["}', "not a usable schema: "),
     ],
 )
 def test_a_schema_of_ones_own_that_does_not_fit(tmp_path: Path, text: str, said: str) -> None:
@@ -447,9 +449,10 @@ def test_a_missing_schema(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------ whatever
 
 WORDS = st.sampled_from(
-    ["links", "bridges", "tunnels", "commands", "service", "container", "bridge", "dev", "ip", "mac",
-     "mtu", "route", "nat", "netem", "mode", "vlanid", "forward", "ethtool", "base", "type", "vni",
-     "remote", "command", "outer-dev", "x-network", "services", "<<", "veth", "vlan", "s1", "$X"]
+    ["links", "bridges", "tunnels", "commands", "service", "container", "bridge", "dev", "ip",
+     "mac", "mtu", "route", "nat", "netem", "mode", "vlanid", "forward", "ethtool", "base", "type",
+     "vni", "remote", "command", "outer-dev", "x-network", "services", "<<", "veth", "vlan",
+     "s1", "$X"]
 )  # fmt: skip
 SCALARS = (
     st.none()
@@ -462,7 +465,9 @@ SCALARS = (
 )
 STRUCTURES: st.SearchStrategy[Any] = st.recursive(
     SCALARS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS | st.text(), inner, max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(WORDS | st.text(), inner, max_size=6)
+    ),
     max_leaves=30,
 )
 ENTRY = st.dictionaries(WORDS, STRUCTURES, max_size=6)
@@ -478,13 +483,17 @@ def read_or_refused(directory: Path, content: bytes, *, lax: bool = False) -> No
         path.write_bytes(content)
         wanted = sources(path)
         if lax:
-            wanted = Sources(wanted.network_files, wanted.compose_files, {}, f"{directory}/lax.json")
+            wanted = Sources(
+                wanted.network_files, wanted.compose_files, {}, f"{directory}/lax.json"
+            )
         try:
-            assert isinstance(load(wanted), Loaded)
+            found: object = load(wanted)
         except ConfigError as error:
-            assert error.problems
-            assert all(p.place.file and p.message for p in error.problems)
-            json.dumps([str(p) for p in error.problems]).encode()
+            found = error
+        assert isinstance(found, Loaded | ConfigError)
+        if isinstance(found, ConfigError):
+            assert found.problems
+            assert all(p.place.file and p.message for p in found.problems)
 
 
 @pytest.fixture(scope="module")
@@ -492,29 +501,33 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("any")
 
 
+@settings(deadline=None, max_examples=150)
 @given(content=st.binary() | st.text().map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes_are_read_or_refused(directory: Path, content: bytes) -> None:
     read_or_refused(directory, content)
 
 
+@settings(deadline=None, max_examples=150)
 @given(text=st.text("{}[]&*<:,-?|>!%@`'\"#\n\t ab1$~", max_size=60))
 def test_any_punctuation_is_read_or_refused(directory: Path, text: str) -> None:
     read_or_refused(directory, text.encode())
 
 
-@settings(max_examples=200)
+@settings(deadline=None, max_examples=150)
 @given(structure=DOCUMENT)
 def test_any_structure_is_read_or_refused(directory: Path, structure: Any) -> None:
     text = yaml.safe_dump(structure, allow_unicode=True)
     read_or_refused(directory, text.encode("utf-8", "surrogatepass"))
 
 
+@settings(deadline=None, max_examples=150)
 @given(structure=DOCUMENT)
 def test_any_structure_that_a_lax_schema_lets_pass(directory: Path, structure: Any) -> None:
     text = yaml.safe_dump(structure, allow_unicode=True)
     read_or_refused(directory, text.encode("utf-8", "surrogatepass"), lax=True)
 
 
+@settings(deadline=None, max_examples=150)
 @given(structure=DOCUMENT)
 def test_any_json_is_read_or_refused(directory: Path, structure: Any) -> None:
     read_or_refused(directory, json.dumps(structure).encode())

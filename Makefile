@@ -1,0 +1,34 @@
+.PHONY: help install demo test unit kernel docker lint bench clean
+
+help:
+	@echo "make install   put everything into .venv; the command is .venv/bin/reconcile"
+	@echo "make demo      one minute of Relink, without Docker and without root"
+	@echo "make test      everything: lint, unit, kernel, and (as root) Docker end to end"
+	@echo "make bench     the figures, each beside a floor measured in the same run"
+
+install:
+	@scripts/prepare
+
+# Namespaces of its own: a user namespace makes it work without root, and nothing here is touched.
+demo: install
+	@unshare --user --map-root-user --net --mount --propagation private \
+	    sh -c 'mount -t tmpfs tmpfs /run && mkdir -p /run/netns && ip link set lo up && \
+	           PYTHONPATH=. exec .venv/bin/python scripts/demo.py'
+
+.test-tools:
+	@scripts/prepare test
+
+lint: .test-tools
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+test: .test-tools
+	@scripts/test
+
+bench: install
+	.venv/bin/python -m bench
+
+clean:
+	rm -rf .venv .cache .coverage* .mypy_cache .pytest_cache .ruff_cache *.egg-info build dist
+.PHONY: .test-tools

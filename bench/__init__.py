@@ -1,0 +1,1 @@
+"""Benchmarks on the real kernel; each figure beside a floor that a raw program sets."""

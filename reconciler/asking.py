@@ -1,0 +1,58 @@
+"""`reconcile status` where a sidecar runs: it answers, nothing is looked at."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Mapping
+from typing import Any
+
+from reconciler.control import ask, instances
+
+OK, FAILED, CHANGES = 0, 1, 2
+
+
+def status(options: Namespace) -> int | None:
+    """Let the running sidecar answer; return the exit code, None if there is none.
+
+    Raises:
+        OSError: there is one, and it does not answer.
+    """
+    answer = ask(_instance(options))
+    if answer is None:
+        return FAILED if options.check else None
+    if options.check:
+        # Where nothing declared runs, everything is as declared; so this is not "connected".
+        healthy = all(link["state"] == "Ready" for link in answer["links"])
+        return OK if healthy and not answer["data_plane_error"] else FAILED
+    if options.output == "json":
+        print(json.dumps(answer, indent=2))
+    else:
+        _print(answer)
+    return OK if answer["connected"] else CHANGES
+
+
+def _instance(options: Namespace) -> str:
+    """Return whose sidecar is meant; where none is named and one runs here, it is that one."""
+    named = (
+        options.instance or options.compose_project or os.environ.get("COMPOSE_PROJECT_NAME", "")
+    )
+    running = instances()
+    return named or (running[0] if len(running) == 1 else "relink")
+
+
+def _print(answer: Mapping[str, Any]) -> None:
+    from reconciler.render import status_text  # noqa: PLC0415 - a health check prints nothing
+
+    engines = {name: state for name, state in answer["engines"].items() if state != "connected"}
+    notes = [f"engine {name}: {state}" for name, state in engines.items()]
+    if answer["configuration_errors"]:
+        notes.append("the configuration was changed and refused; the old one is in force:")
+        notes += answer["configuration_errors"]
+    if answer["data_plane_error"]:
+        notes.append(answer["data_plane_error"])
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    note = "".join(f"{line}\n" for line in notes)
+    print(status_text(answer["links"], note, colour=colour), end="")

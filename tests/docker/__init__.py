@@ -1,0 +1,1 @@
+"""End to end: a real engine, real compose, the image as it is built from this source."""

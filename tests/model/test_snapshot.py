@@ -1,0 +1,87 @@
+"""Putting namespaces together: the two ends of a cable find each other, and no others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from model.keys import SELF, Key, NsKey, link_key
+from model.resources import Address, Link
+from model.snapshot import NamespaceState, assemble
+
+A, B = NsKey("container", "a", "1"), NsKey("container", "b", "2")
+
+
+def veth(ns: NsKey, dev: str, index: int, peer_index: int, *, away: bool = True) -> Link:
+    return Link(
+        key=link_key(ns, dev), kind="veth", index=index, peer_index=peer_index, peer_away=away
+    )
+
+
+def state(*links: Link, highest: int = 0) -> NamespaceState:
+    return NamespaceState({link.key: link for link in links}, highest)
+
+
+def peers(*, plane: NamespaceState, **containers: NamespaceState) -> dict[str, str]:
+    states = {SELF: plane, **{NsKey("container", n, n): s for n, s in containers.items()}}
+    found = assemble(states, SELF, {})
+    return {
+        str(key): str(link.peer)
+        for key, link in found.resources.items()
+        if isinstance(link, Link) and link.peer
+    }
+
+
+def inside(name: str, dev: str, index: int, peer_index: int) -> NamespaceState:
+    return state(veth(NsKey("container", name, name), dev, index, peer_index))
+
+
+def test_two_ends_that_name_each_other_are_a_pair() -> None:
+    assert peers(plane=state(veth(SELF, "a-eth0", 7, 2)), a=inside("a", "eth0", 2, 7)) == {
+        "a:eth0": "self:a-eth0",
+        "self:a-eth0": "a:eth0",
+    }
+
+
+def test_the_same_index_in_two_containers_is_no_matter() -> None:
+    found = peers(
+        plane=state(veth(SELF, "a-eth0", 7, 2), veth(SELF, "b-eth0", 8, 2)),
+        a=inside("a", "eth0", 2, 7),
+        b=inside("b", "eth0", 2, 8),
+    )
+    assert found["a:eth0"] == "self:a-eth0"
+    assert found["b:eth0"] == "self:b-eth0"
+
+
+def test_an_end_whose_other_end_names_another_index_is_alone() -> None:
+    assert not peers(plane=state(veth(SELF, "a-eth0", 7, 3)), a=inside("a", "eth0", 2, 7))
+    assert not peers(plane=state(veth(SELF, "a-eth0", 8, 2)), a=inside("a", "eth0", 2, 7))
+
+
+def test_a_pair_within_one_namespace_is_not_ours_to_join() -> None:
+    near = state(veth(SELF, "x", 7, 8, away=False), veth(SELF, "y", 8, 7, away=False))
+    assert not peers(plane=near)
+
+
+def test_only_cables_are_joined() -> None:
+    link = replace(veth(SELF, "x", 7, 2), kind="macvlan")
+    assert not peers(plane=state(link), a=inside("a", "eth0", 2, 7))
+
+
+def test_a_pair_between_two_containers_is_not_joined() -> None:
+    assert not peers(plane=state(), a=inside("a", "eth0", 2, 3), b=inside("b", "eth0", 3, 2))
+
+
+def test_a_snapshot_tells_indexes_and_what_it_could_not_read() -> None:
+    link = veth(A, "eth0", 2, 7)
+    address = Address(key=Key(A, "address", "eth0", "10.0.0.1/24"), ip="10.0.0.1/24")
+    states = {
+        SELF: state(highest=9),
+        A: NamespaceState({link.key: link, address.key: address}, 2),
+    }
+    found = assemble(states, SELF, {B: "gone"})
+    assert found.index_of(link.key) == 2
+    assert found.index_of(link_key(A, "eth1")) == 0
+    assert found.index_of(address.key) == 0
+    assert found.highest_index == {SELF: 9, A: 2}
+    assert found.absent == {B: "gone"}
+    assert found.resources.keys() == {link.key, address.key}
