@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"bench: {error}; run as root or where user namespaces are allowed", file=sys.stderr)
         return IMPOSSIBLE
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     rows: list[Row] = []
     try:
         for each in measure(

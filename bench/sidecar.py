@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from bench.lab import CONFIG, INSTANCE
 ROOT = Path(__file__).parent.parent
 PROGRAM = (sys.executable, "-m", "reconciler.cli")
 WORDS = ("--runtime", "netns", "--instance", INSTANCE, "--network-file", str(CONFIG))
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LONGEST = 120  # seconds until a thousand links are up, on a slow machine
 
 
@@ -30,7 +32,11 @@ class Sidecar:
         self._log: Queue[str] = Queue()
         self._said: list[str] = []
         self._process = subprocess.Popen(
-            [*PROGRAM, *WORDS, "--interval", "3600"], cwd=ROOT, stderr=subprocess.PIPE, text=True
+            [*PROGRAM, *WORDS, "--interval", "3600"],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=_stop_with_parent,  # noqa: PLW1509 - no other thread runs yet
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -77,6 +83,10 @@ class Sidecar:
                 raise AssertionError(f"no {event!r} from the sidecar:\n{''.join(self._said[-20:])}")
             if line.startswith("{") and json.loads(line)["event"] == event:
                 return
+
+
+def _stop_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def resident(pid: int) -> tuple[float, float]:

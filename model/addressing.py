@@ -94,7 +94,7 @@ def stable_mac(instance: str, owner: str, dev: str, offset: int) -> str:
 
     The first octet is c2, as conlink's was; the last two count replicas.
     """
-    seed = "\0".join((instance, owner, dev)).encode()
+    seed = f"{instance}\0{owner}\0{dev}".encode()
     digest = hashlib.blake2b(seed, digest_size=3, person=b"relink-mac").digest()
     value = 0xC2 << 40 | int.from_bytes(digest, "big") << 16
     return offset_mac(":".join(f"{value:012x}"[i : i + 2] for i in range(0, 12, 2)), offset)

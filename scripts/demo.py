@@ -61,7 +61,7 @@ class Clock:
         self.containers = {NsKey("container", c.name, c.id): c for c in Plain().list()}
         self.bell = KernelDoorbell(SELF)
         with open_all([SELF], self.containers) as opened:
-            self.bell.learn(opened)
+            self.bell.learn(opened, set(self.containers))
         self.good = self.look()
 
     def look(self) -> set[Resource]:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from model import netlink as nl
 from model.desired import Facts
@@ -64,6 +64,14 @@ def _of_the_kernel(kind: int, data: bytes, start: int) -> bool:
     return False
 
 
+class Heard(NamedTuple):
+    """A change: message type, interface name (of links only), id of the namespace (-1: here)."""
+
+    kind: int
+    name: str
+    namespace: int
+
+
 class Monitor:
     """Hears every change that somebody makes in a namespace that has an id here."""
 
@@ -75,21 +83,22 @@ class Monitor:
         for group in (1, 4, 5, 7, 9, 11):  # links, tc, addresses, routes
             self.sock.setsockopt(nl.SOL_NETLINK, 1, group)
 
-    def heard(self) -> list[tuple[int, str]]:
-        """Return (message type, interface name) of all that was heard since the last call."""
-        found: list[tuple[int, str]] = []
+    def heard(self) -> list[Heard]:
+        """Return all that was heard since the last call."""
+        found: list[Heard] = []
         while True:
             try:
-                data = self.sock.recv(65536)
+                data, control, _flags, _from = self.sock.recvmsg(65536, 64)
             except BlockingIOError:
                 return found
+            number = int.from_bytes(control[0][2][:4], sys.byteorder) if control else -1
             for kind, _f, _s, start, end in nl.messages(data):
                 if _of_the_kernel(kind, data, start):
                     continue
                 name = b""
                 if kind in (nl.RTM_NEWLINK, nl.RTM_DELLINK):
                     name = nl.attributes(data, start + 16, end).get(nl.IFLA_IFNAME, b"")
-                found.append((kind, name.rstrip(b"\0").decode()))
+                found.append(Heard(kind, name.rstrip(b"\0").decode(), number))
 
     def settle(self) -> None:
         """Wait until the kernel has told what it tells late: carrier, by a second (linkwatch)."""
@@ -218,6 +227,33 @@ class Lab:
         words = ("ip", "netns", "exec", ns, "ping", "-c1", "-W1", target)
         return subprocess.run(words, capture_output=True, check=False).returncode == 0
 
+    @contextmanager
+    def untouched(self) -> Iterator[None]:
+        """Nothing may be written anywhere while the body runs.
+
+        A link's own late news (its carrier, up to seconds after it was made) is told apart by what
+        it says: everything that can be set is as it was.
+        """
+        self.monitor.settle()
+        before = self._settings()
+        yield
+        heard = [h for h in self.monitor.heard() if h.kind != nl.RTM_NEWLINK]
+        assert heard == [], "something was written"
+        assert self._settings() == before
+
+    def _settings(self) -> list[object]:
+        told = ("ifname", "address", "mtu", "master", "group", "ifalias", "inet6_addr_gen_mode")
+        return [
+            (ns, [row.get(key) for key in told], "UP" in row["flags"], len(row["addr_info"]))
+            for ns in ("", *self.names)
+            for row in self.show(ns, "addr")
+        ]
+
+    def number(self, name: str) -> int:
+        """Return the id by which the monitor knows a container's namespace."""
+        rows = json.loads(sh("ip", "-j", "netns", "list"))
+        return next(int(row.get("id", -2)) for row in rows if row["name"] == name)
+
     def wait_for(self, what: Callable[[], Any], seconds: float = 10, why: str = "") -> float:
         """Wait for `what` to hold, looking again whenever the kernel says that something changed.
 
@@ -232,6 +268,13 @@ class Lab:
             self.monitor.wait(min(left, 0.2))
             self.monitor.heard()
         return time.perf_counter() - started
+
+    def until_log(self, words: str, seconds: float = 10) -> None:
+        """Wait for the sidecar to say something, without listening to the kernel."""
+        end = time.monotonic() + seconds
+        while words not in self.log():
+            assert time.monotonic() < end, f"no {words!r} within {seconds} s:\n{self.log()}"
+            time.sleep(0.02)  # a file rings no bell that is worth its code here
 
     def close(self) -> None:
         self.monitor.close()

@@ -46,8 +46,8 @@ def world(lab: Lab) -> Lab:
     lab.add("node_1", "node_2")
     _foreign(lab, "")
     lab.converge('links: [{service: node, bridge: s1, ip: [10.0.0.1/16, "fd00::1/64"], mtu: 9000}]')
-    lab.ip("", "route", "add", "100.64.0.0/10", "via", "10.200.0.9", "mtu", "1400",
-           "advmss", "1300", "metric", "7", "table", "4000", "onlink", "dev", "mine0", "proto", "158")  # fmt: skip
+    words = "via 10.200.0.9 mtu 1400 advmss 1300 metric 7 table 4000 onlink dev mine0 proto 158"
+    lab.ip("", "route", "add", "100.64.0.0/10", *words.split())
     return lab
 
 

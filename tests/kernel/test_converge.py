@@ -8,7 +8,7 @@ import pytest
 
 from model import netlink as nl
 from reconciler.render import change_data
-from tests.kernel.lab import Lab
+from tests.kernel.lab import Lab, sh
 
 TWO = """
 links:
@@ -48,18 +48,16 @@ def test_a_declared_topology_is_there_with_every_attribute(lab: Lab) -> None:
 def test_tx_offload_is_off_unless_kept(lab: Lab) -> None:
     lab.add("node_1", "server")
     lab.converge(TWO)
-    features = _ethtool(lab, "node_1", "eth0")
+    features = _ethtool("node_1", "eth0")
     assert features["tx-checksumming"] == "off"
 
     lab.restart("node_1")
     kept = lab.reconcile("--network-file", str(lab.config(TWO)), "--once", "--keep-veth-offload")
     assert kept.returncode == 0, kept.stderr
-    assert _ethtool(lab, "node_1", "eth0")["tx-checksumming"] == "on"
+    assert _ethtool("node_1", "eth0")["tx-checksumming"] == "on"
 
 
-def _ethtool(lab: Lab, ns: str, dev: str) -> dict[str, str]:
-    from tests.kernel.lab import sh
-
+def _ethtool(ns: str, dev: str) -> dict[str, str]:
     text = sh("ip", "netns", "exec", ns, "ethtool", "-k", dev)
     lines = (line.strip().partition(":") for line in text.splitlines())
     return {name: value.split()[0] for name, _, value in lines if value.split()}
@@ -68,10 +66,8 @@ def _ethtool(lab: Lab, ns: str, dev: str) -> dict[str, str]:
 def test_a_second_pass_finds_nothing_and_writes_nothing(lab: Lab) -> None:
     lab.add("node_1", "node_2", "server")
     lab.converge(TWO)
-    lab.monitor.settle()
-
-    assert lab.converge(TWO).plan.steps == ()
-    assert lab.monitor.heard() == []
+    with lab.untouched():
+        assert lab.converge(TWO).plan.steps == ()
 
 
 def test_a_preview_writes_nothing_and_names_exactly_what_is_then_done(lab: Lab) -> None:
@@ -84,18 +80,16 @@ def test_a_preview_writes_nothing_and_names_exactly_what_is_then_done(lab: Lab) 
         lambda: lab.ip("node_2", "link", "set", "eth0", "down"),
     ):
         disturb()
-        lab.monitor.settle()
-        dry = lab.reconcile("--network-file", file, "--dry-run", "--output", "json")
-        assert dry.returncode == 2, dry.stderr
-        assert lab.monitor.heard() == [], "a preview wrote something"
+        with lab.untouched():
+            dry = lab.reconcile("--network-file", file, "--dry-run", "--output", "json")
+            assert dry.returncode == 2, dry.stderr
         once = lab.reconcile("--network-file", file, "--once", "--output", "json")
         assert once.returncode == 0, once.stderr
         assert json.loads(dry.stdout)["changes"] == json.loads(once.stdout)["changes"]
         assert lab.monitor.heard(), "nothing was done"
-        lab.monitor.settle()
-        again = lab.reconcile("--network-file", file, "--once", "--output", "json")
-        assert json.loads(again.stdout)["changes"] == []
-        assert lab.monitor.heard() == []
+        with lab.untouched():
+            again = lab.reconcile("--network-file", file, "--once", "--output", "json")
+            assert json.loads(again.stdout)["changes"] == []
 
 
 def test_scaling_gives_each_replica_its_own_and_touches_no_other(lab: Lab) -> None:
@@ -106,7 +100,7 @@ def test_scaling_gives_each_replica_its_own_and_touches_no_other(lab: Lab) -> No
     lab.add("node_3", "node_4", "node_5")
     lab.monitor.heard()
     lab.converge(TWO)
-    names = {name for kind, name in lab.monitor.heard() if kind == nl.RTM_NEWLINK and name}
+    names = {h.name for h in lab.monitor.heard() if h.kind == nl.RTM_NEWLINK and h.name}
     assert not names & {"node_1-eth0", "node_2-eth0"}
     assert [lab.addresses(f"node_{i}", "eth0") for i in range(1, 6)] == [
         {f"10.0.0.{i}/16", f"fd00::{i}/64"} for i in range(1, 6)

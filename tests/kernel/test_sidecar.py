@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 from tests.kernel.lab import Lab
@@ -98,15 +100,12 @@ def test_the_sidecar_restarts_without_touching_anything(lab: Lab) -> None:
     lab.config(NET)
     with lab.sidecar("--on-exit", "keep"):
         lab.wait_for(lambda: "All links connected" in lab.log())
-    lab.monitor.settle()
-    with lab.sidecar() as second:
-        lab.wait_for(lambda: "All links connected" in lab.log())
-        assert lab.monitor.heard() == []
+    with lab.untouched(), lab.sidecar() as second:
+        lab.until_log("All links connected")
         second.kill()
         second.wait()
-    with lab.sidecar():
-        lab.wait_for(lambda: "All links connected" in lab.log())
-        assert lab.monitor.heard() == []
+    with lab.untouched(), lab.sidecar("--on-exit", "keep"):
+        lab.until_log("All links connected")
 
 
 def test_a_second_sidecar_of_one_instance_is_refused(lab: Lab) -> None:
@@ -131,3 +130,44 @@ def test_two_instances_never_touch_each_other(lab: Lab) -> None:
     assert lab.addresses("server", "eth9") == {"10.9.0.1/24"}
     assert lab.link("", "s9")
     assert lab.link("", "s1") is None
+
+
+def test_an_absent_engine_is_a_state_and_nothing_is_deleted_meanwhile(lab: Lab) -> None:
+    lab.add("node_1", "server")
+    lab.converge(NET)
+    lab.config("links: [{service: node, bridge: s1, ip: 10.0.0.1/16}]")
+    absent = str(lab.directory / "docker.sock")
+    with lab.sidecar("--runtime", "docker", "--docker-socket", absent) as sidecar:
+        lab.wait_for(lambda: "engine_lost" in lab.log() and "containers_listed" in lab.log())
+        lab.add("node_2")
+        lab.wait_for(lambda: lab.addresses("node_2", "eth0") == {"10.0.0.2/16"})
+        assert lab.link("server", "eth0"), "nobody has heard every engine: nothing is deleted"
+        answer = json.loads(lab.reconcile("status", "--output", "json").stdout)
+        assert answer["engines"]["netns"] == "connected"
+        assert absent in answer["engines"]["docker"]
+        assert sidecar.poll() is None
+
+
+def test_the_data_plane_in_the_hosts_namespace(lab: Lab) -> None:
+    """Process 1 of a process namespace of our own stands for the host's."""
+    lab.add("node_1", "server", "host")
+    lab.config(NET)
+    relink = (
+        f"nsenter --net=/dev/fd/9 {sys.executable} -m reconciler.cli --runtime netns "
+        f"--instance lab --dataplane host --network-file {lab.directory}/net.yaml"
+    )
+    # The process that becomes 1 lives in "host"; Relink, its child, in the namespace of this test.
+    script = f"{relink} --once && {relink} --dry-run"
+    enter = (
+        "exec 9</proc/self/ns/net; exec nsenter --net=/run/netns/host "
+        'unshare --pid --fork --mount-proc --propagation unchanged sh -c "$0"'
+    )
+    done = subprocess.run(
+        ["sh", "-c", enter, script],
+        capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Nothing to do" in done.stdout
+    assert lab.link("host", "node_1-eth0")
+    assert lab.link("", "node_1-eth0") is None
+    assert lab.pings("node_1", "10.0.255.1")

@@ -161,7 +161,12 @@ def test_a_tunnel() -> None:
 
 def test_two_tunnels_differ_by_kind_number_or_remote() -> None:
     tunnel = {"type": "vxlan", "bridge": "s1", "remote": "10.0.0.9", "vni": 7}
-    more = ({}, {"type": "geneve"}, {"vni": 8}, {"remote": "10.0.0.10"})
+    more: tuple[dict[str, object], ...] = (
+        {},
+        {"type": "geneve"},
+        {"vni": 8},
+        {"remote": "10.0.0.10"},
+    )
     assert len(config(tunnels=[tunnel | m for m in more]).tunnels) == 4
     assert refused(tunnels=[tunnel, tunnel | {"bridge": "s2"}]) == [
         "f:2:1: a vxlan tunnel with vni 7 to 10.0.0.9 is already taken by bridge s1 (f:1:1)"

@@ -75,7 +75,7 @@ def told(found: Desired) -> list[tuple[str, str, str]]:
     return [(str(o.key), o.state, o.message) for o in found.obstacles]
 
 
-VETH = {"service": "node", "bridge": "s1", "ip": ["10.0.1.1/24", "fd00::1/64"]}
+VETH: dict[str, Any] = {"service": "node", "bridge": "s1", "ip": ["10.0.1.1/24", "fd00::1/64"]}
 
 
 def test_a_link_is_two_ends_an_offload_its_addresses_and_routes() -> None:
@@ -84,11 +84,12 @@ def test_a_link_is_two_ends_an_offload_its_addresses_and_routes() -> None:
     found = desired(config(text), [container], FACTS)
     inner, outer = link_key(ns("node_1", container), "eth0"), link_key(SELF, "node_1-eth0")
     alias = "relink lab: node_1:eth0 on s1"
-    assert found.resources == {
+    bridge = links(found)["self:s1"]
+    assert (bridge.kind, bridge.up, bridge.group) == ("bridge", True, GROUP)
+    assert (bridge.silent, bridge.alias) == (True, "relink lab: bridge s1")
+    assert {key: r for key, r in found.resources.items() if r is not bridge} == {
         r.key: r
         for r in (
-            Link(key=link_key(SELF, "s1"), kind="bridge", up=True, group=GROUP, silent=True,
-                 alias="relink lab: bridge s1"),
             Link(key=inner, kind="veth", peer=outer, mac="02:00:00:00:00:01", mtu=1400, up=True,
                  group=GROUP, alias=alias, promote=True),
             Link(key=outer, kind="veth", peer=inner, mtu=1400, up=True, master="s1", group=GROUP,
@@ -380,7 +381,7 @@ CONTAINERS = [
     replica(3, shares="host"), named("router"), named("a-rather-long-namespace-name"),
     named("lab_node_1"),
 ]  # fmt: skip
-LINKS = [
+LINKS: list[dict[str, Any]] = [
     VETH,
     {**VETH, "service": "web", "ip": ["10.0.1.2/24"], "netem": "delay 1ms"},
     {**VETH, "dev": "uplink0", "bridge": "s2", "ip": ["10.0.2.1/24"], "route": "default"},

@@ -104,9 +104,12 @@ class FakeKernel:
             if same and other.key.detail == route.key.detail and other.key != route.key:
                 raise RefusalError(f"{route.key}: exists by another interface")
         family = [
-            a for a in self.resources.values()
-            if isinstance(a, Address) and link_of(a.key) == link and (":" in a.ip) == (":" in route.dst)
-        ]  # fmt: skip
+            a
+            for a in self.resources.values()
+            if isinstance(a, Address)
+            and link_of(a.key) == link
+            and (":" in a.ip) == (":" in route.dst)
+        ]
         if route.via and not family:
             raise RefusalError(f"{route.key}: gateway is not reachable")
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from model.config import Config, LinkSpec
 from model.problems import ConfigError
+from reconciler import sources as sources_module
 from reconciler.sources import Loaded, Sources, load, schema, schema_text
 
 WRONG = Path(__file__).parent / "wrong"
@@ -116,6 +117,20 @@ def test_every_problem_is_told_with_its_place(name: str, tmp_path: Path) -> None
         golden.write_text(text, encoding="utf-8")
     assert text == golden.read_text(encoding="utf-8")
     assert all(len(line) < 500 for line in told)
+
+
+@pytest.mark.parametrize("name", [n for n in MADE if n.endswith(".yaml")])
+def test_without_libyaml_nothing_breaks_either(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(yaml.SafeLoader):
+        yaml_implicit_resolvers = sources_module._Loader.yaml_implicit_resolvers
+
+    monkeypatch.setattr(sources_module, "_Loader", Slow)
+    path = tmp_path / name
+    path.write_bytes(MADE[name])
+    (told,) = problems(sources(path))
+    assert told.startswith(f"{path}:")
 
 
 def test_no_golden_without_its_case() -> None:

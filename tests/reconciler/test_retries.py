@@ -1,0 +1,182 @@
+"""What failed is tried again, later each time; what keeps coming back is told once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from actuators.requests import Verdict
+from model.keys import SELF, Key, NsKey, link_key
+from model.resources import Address, FieldChange, Link, Resource
+from reconciler.apply import Failure, Outcome
+from reconciler.diff import Change
+from reconciler.plan import Plan
+from reconciler.retries import FIGHT, FIRST, LONGEST, Ledger
+
+NS = NsKey("container", "a", "1")
+LINK = Link(key=link_key(NS, "eth0"), kind="veth", mtu=1500)
+ADDRESS = Address(key=Key(NS, "address", "eth0", "10.0.0.1/24"), ip="10.0.0.1/24")
+RESOURCES: dict[Key, Resource] = {LINK.key: LINK, ADDRESS.key: ADDRESS}
+MAKE = Change(action="create", key=LINK.key, after=LINK)
+GIVE = Change(action="create", key=ADDRESS.key, after=ADDRESS)
+MTU = Change(
+    action="modify", key=LINK.key, before=replace(LINK, mtu=9000), after=LINK,
+    fields=(FieldChange("mtu", 9000, 1500),),
+)  # fmt: skip
+
+
+def failed(step: Change, verdict: Verdict = Verdict.RETRY) -> Outcome:
+    return Outcome(failures=(Failure(step.key, verdict, "EBUSY: busy"),))
+
+
+def done(*steps: Change) -> Outcome:
+    return Outcome(done=steps)
+
+
+def note(ledger: Ledger, outcome: Outcome, now: float, *steps: Change) -> list[Key]:
+    return ledger.note(Plan(steps), outcome, lambda _key: True, now)
+
+
+def allowed(ledger: Ledger, now: float, *steps: Change) -> list[Key]:
+    return [step.key for step in ledger.allow(Plan(steps), RESOURCES, now).steps]
+
+
+def test_an_empty_ledger_allows_everything() -> None:
+    ledger = Ledger()
+    assert allowed(ledger, 0.0, MAKE, GIVE) == [LINK.key, ADDRESS.key]
+    assert ledger.next_due() is None
+    assert ledger.due(1e9) == set()
+
+
+def test_a_failure_waits_twice_as_long_each_time_up_to_a_minute() -> None:
+    ledger = Ledger()
+    now, waits = 100.0, []
+    for _ in range(14):
+        note(ledger, failed(MAKE), now, MAKE)
+        due = ledger.next_due()
+        assert due is not None
+        waits.append(due - now)
+        assert allowed(ledger, due - 0.001, MAKE) == []
+        assert allowed(ledger, due, MAKE) == [LINK.key]
+        assert ledger.due(due - 0.001) == set()
+        assert ledger.due(due) == {NS}
+        now = due
+    assert waits[:4] == pytest.approx([FIRST, 2 * FIRST, 4 * FIRST, 8 * FIRST])
+    assert waits[-1] == LONGEST
+    assert waits == sorted(waits)
+
+
+def test_a_failure_that_never_ends_does_not_overflow() -> None:
+    ledger = Ledger()
+    for _ in range(3000):
+        note(ledger, failed(MAKE), 0.0, MAKE)
+    assert ledger.next_due() == LONGEST
+
+
+def test_what_needs_a_waiting_step_waits_too() -> None:
+    ledger = Ledger()
+    note(ledger, failed(MAKE), 0.0, MAKE, GIVE)
+    assert allowed(ledger, 0.01, MAKE, GIVE) == []
+    assert allowed(ledger, FIRST, MAKE, GIVE) == [LINK.key, ADDRESS.key]
+
+
+def test_other_steps_do_not_wait() -> None:
+    ledger = Ledger()
+    note(ledger, failed(GIVE), 0.0, MAKE, GIVE)
+    assert allowed(ledger, 0.01, MAKE, GIVE) == [LINK.key]
+
+
+def test_a_deletion_needs_nothing() -> None:
+    ledger = Ledger()
+    note(ledger, failed(MAKE), 0.0, MAKE)
+    gone = Change(action="delete", key=ADDRESS.key, before=ADDRESS)
+    assert allowed(ledger, 0.01, MAKE, gone) == [ADDRESS.key]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        replace(MAKE, after=replace(LINK, mtu=1400)),  # another intent
+        replace(MAKE, action="modify", before=LINK),  # another observation
+    ],
+)
+def test_a_new_intent_or_observation_starts_afresh(step: Change) -> None:
+    ledger = Ledger()
+    for _ in range(5):
+        note(ledger, failed(MAKE), 0.0, MAKE)
+    assert allowed(ledger, 0.01, step) == [LINK.key]
+    note(ledger, failed(step), 0.0, step)
+    assert ledger.next_due() == FIRST
+
+
+def test_a_world_that_moved_is_looked_at_again_at_once_but_only_once() -> None:
+    ledger = Ledger()
+    note(ledger, failed(MAKE, Verdict.VANISHED), 5.0, MAKE)
+    assert ledger.due(5.0) == {NS}
+    note(ledger, failed(MAKE, Verdict.VANISHED), 5.0, MAKE)
+    assert ledger.next_due() == 5.0 + 2 * FIRST
+
+
+def test_what_is_found_as_it_should_be_is_forgotten() -> None:
+    ledger = Ledger()
+    note(ledger, failed(MAKE), 0.0, MAKE)
+    ledger.note(Plan(), Outcome(), lambda key: key.ns == SELF, 0.0)
+    assert ledger.entries, "it was not looked at"
+    ledger.note(Plan(), Outcome(), lambda key: key.ns == NS, 0.0)
+    assert not ledger.entries
+
+
+def test_success_after_failure_waits_for_nothing() -> None:
+    ledger = Ledger()
+    note(ledger, failed(MAKE), 0.0, MAKE)
+    assert note(ledger, done(MAKE), FIRST, MAKE) == []
+    assert ledger.next_due() is None
+
+
+def test_a_step_that_keeps_coming_back_is_a_fight_told_once() -> None:
+    ledger = Ledger()
+    began = [note(ledger, done(MTU), float(n), MTU) for n in range(FIGHT + 2)]
+    assert began == [[]] * (FIGHT - 1) + [[LINK.key]] + [[], []]
+    entry = ledger.entries[LINK.key]
+    assert entry.fighting
+    assert entry.message == "somebody keeps undoing it: mtu 9000 -> 1500"
+    assert ledger.next_due() == FIGHT + 1 + 4 * FIRST
+    assert allowed(ledger, FIGHT + 1.0, MTU) == []
+
+
+def test_a_fight_over_a_whole_thing() -> None:
+    ledger = Ledger()
+    for _ in range(FIGHT):
+        note(ledger, done(MAKE), 0.0, MAKE)
+    assert ledger.entries[LINK.key].message == "somebody keeps undoing it: create"
+
+
+def test_a_long_fight_does_not_overflow() -> None:
+    ledger = Ledger()
+    for _ in range(3000):
+        note(ledger, done(MTU), 0.0, MTU)
+    assert ledger.next_due() == LONGEST
+
+
+def test_a_quiet_pass_ends_a_fight() -> None:
+    ledger = Ledger()
+    for _ in range(FIGHT):
+        note(ledger, done(MTU), 0.0, MTU)
+    note(ledger, Outcome(), 0.0)
+    assert note(ledger, done(MTU), 1.0, MTU) == []
+    assert ledger.next_due() is None
+
+
+def test_a_held_step_stays_in_the_ledger() -> None:
+    ledger = Ledger()
+    note(ledger, failed(MAKE), 0.0, MAKE)
+    note(ledger, Outcome(), 0.01, MAKE)
+    assert ledger.next_due() == FIRST
+
+
+def test_what_is_forgotten_starts_afresh() -> None:
+    ledger = Ledger()
+    note(ledger, failed(MAKE), 0.0, MAKE)
+    ledger.forget([LINK.key, ADDRESS.key])
+    assert allowed(ledger, 0.01, MAKE) == [LINK.key]
