@@ -122,7 +122,9 @@ def combine(wirings: Iterable[Wiring]) -> Desired:
     for each in everything:
         withdrawn = {key for link in lost & each.parts.keys() for key in each.parts[link]}
         resources.update((r.key, r) for r in each.resources if r.key not in withdrawn)
-        because.update(each.because)
+        because.update(
+            (key, why) for key, why in each.because.items() if key in lost or key not in withdrawn
+        )
         parts.update(each.parts)
         obstacles += each.obstacles
     return Desired(resources, because, parts, tuple(sorted(set(obstacles))))

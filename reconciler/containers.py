@@ -103,6 +103,16 @@ class Roster:
         for name in outers:
             if self.owners.get(name) == ns:
                 del self.owners[name]
+        # Of two that had one name the other still has it.
+        if self.contested:
+            others = {
+                r.key.dev: other
+                for other, wanted in self.wirings.items()
+                for r in wanted.resources
+                if r.key.ns == self.facts.plane and other != self.facts.plane
+            }
+            self.owners.update(others)
+            self.departed.difference_update(others)
         return bool(old.parts or old.obstacles)
 
     def declared(self) -> set[Key]:

@@ -10,29 +10,26 @@ import asyncio
 import contextlib
 import random
 import signal
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
-from model.desired import Desired, Facts
+from model.desired import Desired
 from model.keys import Key, NsKey
 from model.ownership import group_of
 from model.problems import ConfigError
-from model.replicas import Container
 from observers.doorbells import Deaf, KernelDoorbell, Rang
-from observers.inotify import IN_ATTRIB, IN_CLOSE_WRITE, IN_CREATE, IN_DELETE, IN_MOVED_TO, Inotify
-from observers.namespaces import Opened, StrandedError, path_of
-from observers.process import ProcessWatch
-from observers.runtimes import Changed, Connected, Doorbell, EngineUnavailableError, Lost, Runtime
+from observers.namespaces import Opened, path_of
+from observers.runtimes import Runtime
 from reconciler.apply import Outcome
 from reconciler.containers import Roster
 from reconciler.control import Control
 from reconciler.debounce import Debounce, Scope
+from reconciler.engines import Engines
+from reconciler.files import FileWatch
 from reconciler.passes import Pass, run
 from reconciler.plan import Plan
 from reconciler.render import status_data
@@ -44,8 +41,7 @@ from reconciler.teardown import tear_down
 log = structlog.get_logger()
 
 _JITTER = 0.1  # of the interval, so that many sidecars do not tick together
-_RELIST = 1.0  # seconds until an engine that did not answer is asked again
-_CONFIG_EVENTS = IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_DELETE | IN_ATTRIB
+_AGAIN = 1.0  # seconds until a data plane that failed is looked at again
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,25 +53,13 @@ class Settings:
     keep_on_exit: bool = False
 
 
-@dataclass(slots=True)
-class _Engine:
-    """What is known of one runtime: whether its list is complete, and which ids to ask again."""
-
-    runtime: Runtime
-    listed: bool = False
-    lost: str = "not connected yet"
-    relist: bool = False
-    changed: set[str] = field(default_factory=set)
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-
-
 class Sidecar:
     """Keeps what is as it should be until it is told to stop."""
 
     def __init__(self, settings: Settings, roster: Roster, runtimes: Iterable[Runtime]) -> None:
         self.settings = settings
         self.roster = roster
-        self.engines = {runtime.name: _Engine(runtime) for runtime in runtimes}
+        self.engines = Engines(runtimes, roster, self._roster_changed, self._new_life)
         self.ledger = Ledger()
         self.debounce = Debounce()
         self.statuses: dict[Key, LinkStatus] = {}
@@ -83,6 +67,7 @@ class Sidecar:
         self.connected = False
         self.plane_error = ""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
 
     async def run(self) -> int:
         """Run until a signal says otherwise; return the exit code.
@@ -94,73 +79,55 @@ class Sidecar:
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
-        self._halt = threading.Event()
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="pass")
-        control = Control(self.roster.facts.instance, self.status)
-        await control.start()
-        self._bell = KernelDoorbell(self.roster.facts.plane)
-        if not self._bell.hears_containers:
-            log.warning(
-                "deaf_to_containers", reason="drift inside containers waits for the next tick",
-                cure="cap_add NET_BROADCAST", interval=self.settings.interval,
-            )  # fmt: skip
-        self._processes: ProcessWatch[tuple[str, str]] = ProcessWatch(
-            lambda token: self._from_thread(self._rang, token[0], Changed(token[1]))
-        )
-        with contextlib.ExitStack() as stack:
+        async with contextlib.AsyncExitStack() as stack:
+            control = Control(self.roster.facts.instance, self.status)
+            stack.push_async_callback(control.stop)
+            await control.start()
+            self._executor = ThreadPoolExecutor(1, thread_name_prefix="pass")
             stack.callback(self._executor.shutdown)
-            stack.callback(self._processes.close)
-            stack.callback(self._bell.close)
-            stack.callback(self._hang_up)
             self._listen(stack)
-            try:
-                return await self._serve()
-            finally:
-                for task in self._tasks:
-                    task.cancel()
-                await asyncio.gather(*self._tasks, return_exceptions=True)
-                await control.stop()
+            stack.push_async_callback(self._end_tasks)
+            code = await self._serve()
+            if self._failure:
+                raise self._failure
+            return code
 
-    def _listen(self, stack: contextlib.ExitStack) -> None:
+    def _listen(self, stack: contextlib.AsyncExitStack) -> None:
         """Connect every doorbell."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._told_to_stop, number)
         self._loop.add_signal_handler(signal.SIGHUP, self._reload)
+        self._bell = KernelDoorbell(self.roster.facts.plane)
+        stack.callback(self._bell.close)
+        if not self._bell.hears_containers:
+            reason = "drift inside containers waits for the next tick"
+            log.warning("deaf_to_containers", reason=reason, cure="cap_add NET_BROADCAST")
         self._loop.add_reader(self._bell.fileno(), self._kernel_rang)
         stack.callback(self._loop.remove_reader, self._bell.fileno())
-        self._watch_files(stack)
-        for engine in self.engines.values():
-            name = engine.runtime.name
-            threading.Thread(
-                target=engine.runtime.watch,
-                args=(
-                    lambda bell, name=name: self._from_thread(self._rang, name, bell),
-                    self._halt,
-                ),
-                name=f"watch-{name}",
-                daemon=True,
-            ).start()
-            self._spawn(self._follow(engine))
-        self._spawn(self._tick())
+        self._files = FileWatch(self.settings.sources.paths(), self._reload)
+        stack.callback(self._files.close)
+        stack.callback(self.engines.close)
+        for work in (*self.engines.start(), self._tick()):
+            self._spawn(work)
 
-    def _hang_up(self) -> None:
-        self._halt.set()
-        for engine in self.engines.values():
-            engine.runtime.close()
-
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        """A doorbell that cannot ring any more ends the sidecar: somebody will start it afresh."""
         self._tasks.discard(task)
         if not task.cancelled() and task.exception():
-            raise task.exception() or RuntimeError
+            self._failure = task.exception()
+            self._stop.set()
+            self._wake.set()
 
-    def _from_thread(self, call: Callable[..., None], *arguments: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
-            self._loop.call_soon_threadsafe(call, *arguments)
+    async def _end_tasks(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     # ------------------------------------------------------------------ doorbells
 
@@ -190,70 +157,16 @@ class Sidecar:
         elif group == group_of(facts.instance) and name not in self.roster.departed:
             self.ring(None)  # ours, under a name that nobody declared
 
-    def _rang(self, name: str, bell: Doorbell) -> None:
-        """An engine rang."""
-        engine = self.engines[name]
-        match bell:
-            case Connected():
-                engine.relist, engine.lost = True, ""
-                log.info("engine_connected", engine=name)
-            case Changed(container):
-                engine.changed.add(container)
-            case Lost(reason):
-                engine.lost = reason
-                log.warning("engine_lost", engine=name, reason=reason)
-        engine.wake.set()
-
-    async def _follow(self, engine: _Engine) -> None:
-        """Turn an engine's bells into containers: list when it connects, find what changed."""
-        while True:
-            await engine.wake.wait()
-            engine.wake.clear()
-            try:
-                if engine.relist:
-                    engine.relist = False
-                    engine.changed.clear()
-                    self._listed(engine, await asyncio.to_thread(engine.runtime.list))
-                ids, engine.changed = sorted(engine.changed), set()
-                found = await asyncio.gather(
-                    *(asyncio.to_thread(engine.runtime.find, each) for each in ids)
-                )
-                for each, container in zip(ids, found, strict=True):
-                    self._found(engine, each, container)
-            except EngineUnavailableError as error:
-                # What is known stays known: an engine that cannot be reached runs what it ran.
-                engine.lost = str(error)
-                engine.relist = True
-                log.warning("engine_unavailable", engine=engine.runtime.name, reason=str(error))
-                self._loop.call_later(_RELIST, engine.wake.set)
-
-    def _listed(self, engine: _Engine, containers: list[Container]) -> None:
-        name = engine.runtime.name
-        for ns in self.roster.replace(name, containers):
-            self._new_life(ns)
-        engine.listed, engine.lost = True, ""
-        for ns, container in self.roster.containers.items():
-            if container.runtime == name and container.pid and self.roster.wirings[ns].parts:
-                self._watch_process(engine, container)
-        log.info("containers_listed", engine=name, running=len(containers))
-        self.ring(None)
-
-    def _found(self, engine: _Engine, container_id: str, container: Container | None) -> None:
-        name = engine.runtime.name
-        self._processes.remove((name, container_id))
-        if container is None:
-            ns = self.roster.remove(name, container_id)
-            if ns is not None:
-                self._new_life(ns)
-                self._gone(ns)
-                self.ring(self.roster.facts.plane)
-            return
-        ns = self.roster.put(container)
-        if ns is None:
-            return
-        self._new_life(ns)
-        self._watch_process(engine, container)
-        self.ring(None if self.roster.contested else ns)
+    def _roster_changed(self, ns: NsKey | None) -> None:
+        """A container started, stopped or restarted; None: an engine listed all of its own."""
+        if ns is None or self.roster.contested:
+            self.ring(None)
+        elif ns in self.roster.containers:
+            self.ring(ns)
+        else:
+            self.statuses = {k: s for k, s in self.statuses.items() if k.ns != ns}
+            self._announce()
+            self.ring(self.roster.facts.plane)
 
     def _new_life(self, ns: NsKey) -> None:
         """Forget what was learned of a container that stopped, started or restarted."""
@@ -261,45 +174,14 @@ class Sidecar:
         if wanted := self.roster.wirings.get(ns):
             self.ledger.forget(resource.key for resource in wanted.resources)
 
-    def _watch_process(self, engine: _Engine, container: Container) -> None:
-        token = (engine.runtime.name, container.id)
-        if container.pid and not self._processes.add(container.pid, token):
-            engine.changed.add(container.id)  # dead already: ask once more, a moment later
-            self._loop.call_later(_RELIST / 10, engine.wake.set)
-
-    def _gone(self, ns: NsKey) -> None:
-        self.statuses = {k: s for k, s in self.statuses.items() if k.ns != ns}
-        self._announce()
-
     async def _tick(self) -> None:
         while True:
             spread = 1 + _JITTER * (2 * random.random() - 1)  # noqa: S311 - not a secret
             await asyncio.sleep(self.settings.interval * spread)
+            self._files.check()
             self.ring(None)
 
     # -------------------------------------------------------------- configuration
-
-    def _watch_files(self, stack: contextlib.ExitStack) -> None:
-        """Watch the directories of the files: an editor replaces a file rather than writing it."""
-        inotify = stack.enter_context(Inotify())
-        names: dict[int, set[str]] = {}
-        for name in self.settings.sources.paths():
-            path = Path(name).absolute()
-            # Also the file itself: one that is bind-mounted changes without its directory.
-            for target, heard in ((path.parent, path.name), (path, "")):
-                with contextlib.suppress(OSError):
-                    names.setdefault(inotify.add(target, _CONFIG_EVENTS), set()).add(heard)
-        pending: list[asyncio.TimerHandle] = []
-
-        def changed() -> None:
-            if any(notice.name in names.get(notice.wd, ()) for notice in inotify.read()):
-                for handle in pending:
-                    handle.cancel()
-                # A moment, so that several files saved together are read together.
-                pending[:] = [self._loop.call_later(0.05, self._reload)]
-
-        self._loop.add_reader(inotify.fd, changed)
-        stack.callback(self._loop.remove_reader, inotify.fd)
 
     def _reload(self) -> None:
         """Read the configuration again; a broken one leaves the old one in force."""
@@ -329,7 +211,7 @@ class Sidecar:
             if self.roster.contested:
                 scope = None
             await self._one_pass(scope)
-        if self.settings.keep_on_exit:
+        if self._failure or self.settings.keep_on_exit:
             log.info("stopped", links="kept")
             return 0
         world = self.roster.world()
@@ -360,7 +242,7 @@ class Sidecar:
         world, departed = self.roster.world(), sorted(self.roster.departed)
         # The thread reads what the loop changes: give it its own view.
         world = replace(world, wirings=dict(world.wirings), containers=dict(world.containers))
-        in_sync = all(engine.listed for engine in self.engines.values())
+        in_sync = self.engines.in_sync
         now = self._loop.time()
 
         def decide(plan: Plan, desired: Desired) -> Plan:
@@ -376,8 +258,6 @@ class Sidecar:
                     world, scope, also=departed, decide=decide, watch=self._learn
                 )
             )  # fmt: skip
-        except StrandedError:
-            raise
         except OSError as error:
             self._plane_failed(error)
             self.debounce.done(scope, self._loop.time(), wrote=False)
@@ -404,7 +284,7 @@ class Sidecar:
             for key, status in self.statuses.items()
         }
         log.error("pass_failed", reason=self.plane_error)
-        self._loop.call_later(_RELIST, self.ring, None)
+        self._loop.call_later(_AGAIN, self.ring, None)
 
     def _learned(self, done: Pass, scope: frozenset[NsKey] | None) -> None:
         """Take in what a pass did: log, ledger, status."""
@@ -447,11 +327,10 @@ class Sidecar:
 
     def status(self) -> dict[str, Any]:
         """Return status as plain data, for the control socket."""
-        engines = {name: e.lost or "connected" for name, e in self.engines.items()}
         return status_data(
             self.statuses.values(),
             instance=self.roster.facts.instance,
-            engines=engines,
+            engines=self.engines.states(),
             configuration_errors=list(self.config_errors),
             data_plane_error=self.plane_error,
         )
@@ -463,5 +342,3 @@ class Sidecar:
 
 
 _PAST = {"create": "created", "modify": "changed", "replace": "replaced", "delete": "deleted"}
-
-__all__ = ["Facts", "Settings", "Sidecar"]

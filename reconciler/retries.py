@@ -75,7 +75,7 @@ class Ledger:
             old = self._same(step)
             failures = old.failures + 1 if old else 1
             # The world moved: whoever looks again sees why, so the first time costs no wait.
-            wait = min(FIRST * 2 ** (failures - 1), LONGEST)
+            wait = _wait(failures)
             if failure.verdict == Verdict.VANISHED and failures == 1:
                 wait = 0.0
             self.entries[step.key] = Entry(_intent(step), failures, now + wait, failure.message)
@@ -84,7 +84,7 @@ class Ledger:
             repeats = old.repeats + 1 if old and not old.failures else 1
             entry = Entry(_intent(step), repeats=repeats)
             if repeats >= FIGHT:
-                wait = min(FIRST * 2 ** (repeats - FIGHT), LONGEST)
+                wait = _wait(repeats - FIGHT + 1)
                 entry = replace(entry, due=now + wait, fighting=True, message=_fight(step))
                 if not (old and old.fighting):
                     began.append(step.key)
@@ -111,6 +111,11 @@ class Ledger:
     def _same(self, step: Change) -> Entry | None:
         entry = self.entries.get(step.key)
         return entry if entry and entry.intent == _intent(step) else None
+
+
+def _wait(times: int) -> float:
+    """Return how long to wait after so many failures in a row; the exponent is bounded too."""
+    return min(FIRST * float(1 << min(times - 1, 16)), LONGEST)
 
 
 def _intent(step: Change) -> tuple[object, ...]:

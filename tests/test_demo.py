@@ -1,4 +1,4 @@
-"""`make demo` as a user without root runs it: in a user namespace, with nothing but its own rights."""
+"""`make demo` as a user without root runs it: in a user namespace, with no more than own rights."""
 
 from __future__ import annotations
 

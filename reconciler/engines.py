@@ -1,0 +1,157 @@
+"""Following engines: their bells and their containers' exits become a roster that is true."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from model.keys import NsKey
+from model.replicas import Container
+from observers.process import ProcessWatch
+from observers.runtimes import Changed, Connected, Doorbell, EngineUnavailableError, Lost, Runtime
+from reconciler.containers import Roster
+
+log = structlog.get_logger()
+
+_AGAIN = 1.0  # seconds until an engine that did not answer is asked again
+_SOON = 0.1  # seconds until a container that died as we looked is asked for again
+
+
+@dataclass(slots=True)
+class _Engine:
+    """What is known of one runtime: whether its list is complete, and which ids to ask again."""
+
+    runtime: Runtime
+    listed: bool = False
+    lost: str = "not connected yet"
+    relist: bool = False
+    changed: set[str] = field(default_factory=set)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Engines:
+    """Keeps a roster as the engines tell it, while it lives.
+
+    `changed(ns)` is called, in the event loop, after the roster changed for a container's
+    namespace; `changed(None)` after a complete list.
+    """
+
+    def __init__(
+        self,
+        runtimes: Iterable[Runtime],
+        roster: Roster,
+        changed: Callable[[NsKey | None], None],
+        new_life: Callable[[NsKey], None],
+    ) -> None:
+        self._engines = {runtime.name: _Engine(runtime) for runtime in runtimes}
+        self._roster = roster
+        self._changed = changed
+        self._new_life = new_life
+        self._halt = threading.Event()
+
+    @property
+    def in_sync(self) -> bool:
+        """Every engine has given a complete list, so that what none of them runs does not run."""
+        return all(engine.listed for engine in self._engines.values())
+
+    def states(self) -> dict[str, str]:
+        """Return each engine's state in words."""
+        return {name: engine.lost or "connected" for name, engine in self._engines.items()}
+
+    def start(self) -> list[Coroutine[Any, Any, None]]:
+        """Begin to listen; return the work that the event loop has to do for it."""
+        self._loop = asyncio.get_running_loop()
+        self._processes: ProcessWatch[tuple[str, str]] = ProcessWatch(
+            lambda token: self._from_thread(token[0], Changed(token[1]))
+        )
+        for name, engine in self._engines.items():
+            threading.Thread(
+                target=engine.runtime.watch,
+                args=(lambda bell, name=name: self._from_thread(name, bell), self._halt),
+                name=f"watch-{name}",
+                daemon=True,
+            ).start()
+        return [self._follow(engine) for engine in self._engines.values()]
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._halt.set()
+        self._processes.close()
+        for engine in self._engines.values():
+            engine.runtime.close()
+
+    def _from_thread(self, name: str, bell: Doorbell) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            self._loop.call_soon_threadsafe(self._rang, self._engines[name], bell)
+
+    def _rang(self, engine: _Engine, bell: Doorbell) -> None:
+        match bell:
+            case Connected():
+                engine.relist, engine.lost = True, ""
+                log.info("engine_connected", engine=engine.runtime.name)
+            case Changed(container):
+                engine.changed.add(container)
+            case Lost(reason):
+                engine.lost = reason
+                log.warning("engine_lost", engine=engine.runtime.name, reason=reason)
+        engine.wake.set()
+
+    async def _follow(self, engine: _Engine) -> None:
+        """Turn an engine's bells into containers: list when it connects, find what changed."""
+        while True:
+            await engine.wake.wait()
+            engine.wake.clear()
+            relist, engine.relist = engine.relist, False
+            ids, engine.changed = sorted(engine.changed), set()
+            try:
+                if relist:  # answers every bell before it too
+                    self._listed(engine, await asyncio.to_thread(engine.runtime.list))
+                    continue
+                found = await asyncio.gather(
+                    *(asyncio.to_thread(engine.runtime.find, each) for each in ids)
+                )
+                for each, container in zip(ids, found, strict=True):
+                    self._found(engine, each, container)
+            except EngineUnavailableError as error:
+                # What is known stays known: an engine that cannot be reached runs what it ran.
+                engine.lost = str(error)
+                engine.relist = True
+                log.warning("engine_unavailable", engine=engine.runtime.name, reason=str(error))
+                self._loop.call_later(_AGAIN, engine.wake.set)
+
+    def _listed(self, engine: _Engine, containers: list[Container]) -> None:
+        name = engine.runtime.name
+        for ns in self._roster.replace(name, containers):
+            self._new_life(ns)
+        engine.listed, engine.lost = True, ""
+        for ns, container in self._roster.containers.items():
+            if container.runtime == name and self._roster.wirings[ns].parts:
+                self._watch_process(engine, container)
+        log.info("containers_listed", engine=name, running=len(containers))
+        self._changed(None)
+
+    def _found(self, engine: _Engine, container_id: str, container: Container | None) -> None:
+        name = engine.runtime.name
+        if container is None:
+            self._processes.remove((name, container_id))
+            ns = self._roster.remove(name, container_id)
+        else:
+            ns = self._roster.put(container)
+        if ns is None:
+            return
+        self._new_life(ns)
+        if container is not None:
+            self._watch_process(engine, container)
+        self._changed(ns)
+
+    def _watch_process(self, engine: _Engine, container: Container) -> None:
+        token = (engine.runtime.name, container.id)
+        if container.pid and not self._processes.add(container.pid, token):
+            engine.changed.add(container.id)  # dead already, and the engine does not know it yet
+            self._loop.call_later(_SOON, engine.wake.set)
