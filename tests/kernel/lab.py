@@ -112,6 +112,14 @@ class Monitor:
         self.sock.close()
 
 
+def settings(row: dict[str, Any]) -> object:
+    """All of an interface that can be set; not its carrier, nor what the kernel makes of it."""
+    told = ("ifindex", "ifname", "address", "mtu", "master", "group", "ifalias",
+            "inet6_addr_gen_mode")  # fmt: skip
+    addresses = [(a["local"], a["prefixlen"]) for a in row["addr_info"] if a["scope"] == "global"]
+    return [row.get(key) for key in told], "UP" in row["flags"], addresses
+
+
 class Lab:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -242,12 +250,7 @@ class Lab:
         assert self._settings() == before
 
     def _settings(self) -> list[object]:
-        told = ("ifname", "address", "mtu", "master", "group", "ifalias", "inet6_addr_gen_mode")
-        return [
-            (ns, [row.get(key) for key in told], "UP" in row["flags"], len(row["addr_info"]))
-            for ns in ("", *self.names)
-            for row in self.show(ns, "addr")
-        ]
+        return [(ns, settings(row)) for ns in ("", *self.names) for row in self.show(ns, "addr")]
 
     def number(self, name: str) -> int:
         """Return the id by which the monitor knows a container's namespace."""

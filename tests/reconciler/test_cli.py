@@ -1,0 +1,125 @@
+"""The command line without a world: words in, words and an exit code out."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reconciler.cli import main
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    for name in ("VERBOSE", "CONLINK_BRIDGE_MODE", "COMPOSE_PROJECT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    Path("net.yaml").write_text("links: [{service: a, bridge: s1, ip: 10.0.0.1/24}]\n")
+    Path("more.yaml").write_text("links: [{service: b, bridge: s1, ip: 10.0.0.9/24}]\n")
+
+    def go(*words: str) -> tuple[int, str, str]:
+        try:
+            code = main(words)
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return go
+
+
+def test_help_teaches_and_fits_a_screen(run: Run) -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    assert "exit codes:" in out
+    assert "examples:" in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "give --network-file or --compose-file"),
+        (("--network-file", "net.yaml", "--onse"), "unrecognized arguments: --onse"),
+        (("--network-file", "net.yaml", "--once", "--dry-run"), "choose one"),
+        (("--network-file", "net.yaml", "--default-mtu", "70000"), "from 68 to 65535"),
+        (("--network-file", "net.yaml", "--interval", "soon"), "from 0.1 to 86400"),
+        (("--network-file", "net.yaml", "--runtime", "lxc"), "invalid choice: 'lxc'"),
+        (("frobnicate",), "invalid choice: 'frobnicate'"),
+        (("status",), "no sidecar runs here"),
+        (("--network-file", "none.yaml", "validate"), "none.yaml: cannot be read"),
+        (("--network-file", "net.yaml", "--docker-socket", "/x", "--podman-socket", "/y"),
+         "no container engine: neither /x nor /y exists"),
+    ],
+)  # fmt: skip
+def test_a_wrong_word_is_an_error_that_says_what_to_do(
+    run: Run, words: tuple[str, ...], says: str
+) -> None:
+    code, out, err = run(*words)
+    assert (code, out) == (1, "")
+    assert says in err
+    assert "Traceback" not in err
+
+
+def test_a_wrong_environment_is_an_error_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONLINK_BRIDGE_MODE", "token-ring")
+    code, _, err = run("--network-file", "net.yaml", "validate")
+    assert code == 1
+    assert "CONLINK_BRIDGE_MODE must be one of auto, linux, ovs, patch" in err
+
+
+def test_validate_counts_and_names_every_error(run: Run) -> None:
+    assert run("validate", "--network-file", "net.yaml:more.yaml")[:2] == (
+        0, "Valid: 2 links, 1 bridges.\n",
+    )  # fmt: skip
+    Path("bad.yaml").write_text("links: [{service: a, brigde: s1, ip: 10.0.0.300/24}]\n")
+    code, out, err = run("validate", "--network-file", "bad.yaml")
+    assert (code, out) == (1, "")
+    assert "bad.yaml:1:" in err
+    assert "nothing was changed." in err
+
+
+def test_show_config_is_the_merged_configuration(run: Run) -> None:
+    for words in (("show-config",), ("--show-config",)):
+        code, out, _ = run(*words, "--network-file", "net.yaml", "--network-config", "more.yaml")
+        assert code == 0
+        assert [link["service"] for link in json.loads(out)["links"]] == ["a", "b"]
+
+
+def test_schema_is_a_json_schema(run: Run) -> None:
+    code, out, _ = run("schema")
+    assert code == 0
+    assert json.loads(out)["$schema"].startswith("https://json-schema.org/")
+
+
+def test_version_is_quick_because_it_imports_nothing(run: Run) -> None:
+    assert run("--version")[1].startswith("relink ")
+    script = (
+        "import sys; from reconciler.cli import main\n"
+        "try: main(['--version'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'pyroute2','docker','deepdiff','structlog','yaml','aiohttp','jsonschema'}"
+        " & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)  # as `reconcile schema | true`
+    done = subprocess.run(
+        [sys.executable, "-m", "reconciler.cli", "schema"],
+        stdout=write, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
