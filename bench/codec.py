@@ -12,7 +12,8 @@ from model import netlink as nl
 from model.keys import SELF
 from observers.links import decode
 
-_LINKS = nl.message(nl.RTM_GETLINK, nl.NLM_F_DUMP, nl.IFINFO.pack(0, 0, 0, 0, 0))
+_MASK = nl.u32(nl.IFLA_EXT_MASK, nl.RTEXT_FILTER_SKIP_STATS)
+_LINKS = nl.message(nl.RTM_GETLINK, nl.NLM_F_DUMP, nl.IFINFO.pack(0, 0, 0, 0, 0), _MASK)
 
 
 def receive() -> list[bytes]:

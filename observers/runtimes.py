@@ -8,9 +8,8 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from model.replicas import Container
@@ -78,39 +77,6 @@ class Runtime(Protocol):
 
     def close(self) -> None:
         """Release what is held open. A later call of another method opens it again."""
-
-
-def default_runtimes(
-    docker_socket: str, podman_socket: str, netns_dir: str, chosen: Sequence[str] | None
-) -> list[Runtime]:
-    """Return the runtimes to observe.
-
-    Args:
-        docker_socket: path of the Docker socket.
-        podman_socket: path of the podman socket.
-        netns_dir: directory of the named network namespaces.
-        chosen: names of the runtimes wanted, whether they can be reached yet or not; None for the
-            engines whose sockets exist now.
-
-    Raises:
-        ValueError: a chosen name is not one of `docker`, `podman`, `netns`.
-    """
-    # Here, because these modules import this one.
-    from observers.engine import Engine  # noqa: PLC0415
-    from observers.plain import Plain  # noqa: PLC0415
-
-    sockets = {"docker": docker_socket, "podman": podman_socket}
-    if chosen is None:
-        chosen = [name for name, path in sockets.items() if Path(path).exists()]
-    runtimes: list[Runtime] = []
-    for name in dict.fromkeys(chosen):
-        if name == "netns":
-            runtimes.append(Plain(netns_dir))
-        elif name in sockets:
-            runtimes.append(Engine(name, sockets[name]))
-        else:
-            raise ValueError(f"runtime {name!r}: must be docker, podman or netns")
-    return runtimes
 
 
 def delays() -> Iterator[float]:

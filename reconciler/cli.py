@@ -187,7 +187,9 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     from reconciler import sources  # noqa: PLC0415 - --help and --version need none of it
 
     if options.command == "schema":
-        print(sources.schema_text(), end="")
+        from reconciler import shape  # noqa: PLC0415
+
+        print(shape.schema_text(), end="")
         return OK
     found = sources.Sources(
         tuple(part for each in options.network_file for part in each.split(":") if part),

@@ -18,9 +18,10 @@ from actuators.requests import Request
 from actuators.transport import Answer, send
 from model.desired import Desired, Facts
 from model.keys import HOST, SELF, Key, NsKey
+from observers.chosen import default_runtimes
 from observers.namespaces import path_of
 from observers.own import own_compose, own_container_id
-from observers.runtimes import EngineUnavailableError, Runtime, default_runtimes
+from observers.runtimes import EngineUnavailableError, Runtime
 from reconciler.containers import Roster
 from reconciler.control import AlreadyRunningError
 from reconciler.passes import Pass

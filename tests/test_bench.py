@@ -58,16 +58,43 @@ def _links() -> list[str]:
     return [path.name for path in Path("/sys/class/net").glob("*node_*")]
 
 
-def test_the_event_case_compares_with_ten_containers_also_when_ten_were_not_asked_for(
-    tmp_path: Path,
-) -> None:
+@pytest.mark.kernel
+def test_events_among_many_are_compared_with_events_among_ten(tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
     done = bench("--case", "event", "--n", "12", "--runs", "1", "--json", str(file))
     assert done.returncode in (0, 1), done.stderr
-    assert [(each["case"], each["n"]) for each in json.loads(file.read_text())] == [
-        ("event", 12),
-        ("event, to that at 10", 12),
-    ]
+    rows = [(each["case"], each["n"], each["target"]) for each in json.loads(file.read_text())]
+    assert rows == [("event", 12, ""), ("event, to 10", 12, "ratio ≤ 2")]
+
+
+_SPOIL = """
+from bench import cases, floor, lab, wanted
+lab.isolate()
+lab.populate(2)
+chosen = wanted.nodes(2)
+for drift in cases.DRIFTS:
+    with cases.connected(chosen), lab.Monitor() as monitor:
+        monitor.settle()
+        with lab.inside(2) as sock:
+            floor.call(sock, drift.spoil(chosen[1], wanted.index_of(chosen[1])))
+        heard = monitor.drain()
+        try:
+            wanted.check(chosen)
+        except AssertionError as error:
+            print(drift.name, heard > 0, error)
+"""
+
+
+@pytest.mark.kernel
+def test_what_is_spoilt_is_heard_as_a_write_and_fails_the_check() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _SPOIL], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    said = [line.split(" ", 2) for line in done.stdout.splitlines()]
+    assert [words[:2] for words in said] == [["link", "True"], ["address", "True"], ["mtu", "True"]]
+    assert "node_2" in said[0][2]
+    assert "address" in said[1][2]
+    assert "MTU" in said[2][2]
 
 
 @pytest.mark.parametrize(

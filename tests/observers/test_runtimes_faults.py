@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from observers.chosen import default_runtimes
 from observers.engine import Engine
 from observers.events import changed_id
 from observers.plain import Plain
@@ -23,7 +24,6 @@ from observers.runtimes import (
     Doorbell,
     EngineUnavailableError,
     Lost,
-    default_runtimes,
     delays,
 )
 

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from model.config import Config, LinkSpec
 from model.problems import ConfigError
-from reconciler import sources as sources_module
-from reconciler.sources import Loaded, Sources, load, schema, schema_text
+from reconciler import yaml_nodes
+from reconciler.shape import schema, schema_text
+from reconciler.sources import Loaded, Sources, load
 
 WRONG = Path(__file__).parent / "wrong"
 ENVIRONMENT = {"SET": "set", "EMPTY": "", "MTU": "9000"}
@@ -124,9 +125,9 @@ def test_without_libyaml_nothing_breaks_either(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Slow(yaml.SafeLoader):
-        yaml_implicit_resolvers = sources_module._Loader.yaml_implicit_resolvers
+        yaml_implicit_resolvers = yaml_nodes._Loader.yaml_implicit_resolvers
 
-    monkeypatch.setattr(sources_module, "_Loader", Slow)
+    monkeypatch.setattr(yaml_nodes, "_Loader", Slow)
     path = tmp_path / name
     path.write_bytes(MADE[name])
     (told,) = problems(sources(path))
