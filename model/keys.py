@@ -46,6 +46,10 @@ class Key:
     dev: str
     detail: str = ""
 
+    def __hash__(self) -> int:
+        # The generated one hashes the namespace as an object of its own, several times a pass.
+        return hash((self.dev, self.detail, self.type, self.ns.name, self.ns.id))
+
     def __str__(self) -> str:
         match self.type:
             case "link":

@@ -18,10 +18,11 @@ from actuators.requests import Request
 from actuators.transport import Answer, send
 from model.desired import Desired, Facts
 from model.keys import HOST, SELF, Key, NsKey
+from model.replicas import Container
 from observers.chosen import default_runtimes
 from observers.namespaces import path_of
 from observers.own import own_compose, own_container_id
-from observers.runtimes import EngineUnavailableError, Runtime
+from observers.runtimes import EngineUnavailableError, Runtime, delays
 from reconciler.containers import Roster
 from reconciler.control import AlreadyRunningError
 from reconciler.passes import Pass
@@ -98,18 +99,14 @@ def _raise_limits() -> None:
 def _facts(options: Namespace, loaded: Loaded, runtimes: Sequence[Runtime]) -> Facts:
     """Find out which project is meant, and with it whose links are ours."""
     project = (
-        options.compose_project or loaded.project or os.environ.get("COMPOSE_PROJECT_NAME", "")
+        options.compose_project or os.environ.get("COMPOSE_PROJECT_NAME", "") or loaded.project
     )
     workdir = ""
     if not options.compose_project and own_container_id():
-        for runtime in runtimes:
-            try:
-                own = own_compose(runtime)
-            except EngineUnavailableError:
-                continue  # the sidecar waits for it; until then nothing is known
-            if own and own.project:
-                project, workdir = own.project, own.workdir
-                break
+        once = options.command or options.once or options.dry_run or options.destroy
+        own = _own_container(runtimes, wait=not once)
+        if own and own.project:
+            project, workdir = own.project, own.workdir
     instance = options.instance or project or "relink"
     if "/" in instance or not instance.isprintable() or len(instance) > 64:
         raise CommandError(f"--instance {instance!r}: at most 64 printable characters without '/'")
@@ -123,6 +120,29 @@ def _facts(options: Namespace, loaded: Loaded, runtimes: Sequence[Runtime]) -> F
         mtu=options.default_mtu,
         keep_veth_offload=options.keep_veth_offload,
     )
+
+
+def _own_container(runtimes: Sequence[Runtime], *, wait: bool) -> Container | None:
+    """Ask the engines for the container that this process runs in.
+
+    Whose links are ours follows from it, so that an engine which does not answer yet is waited for
+    rather than guessed about.
+    """
+    for delay in delays():
+        silent: list[str] = []
+        for runtime in runtimes:
+            try:
+                if own := own_compose(runtime):
+                    return own
+            except EngineUnavailableError as error:
+                silent.append(str(error))
+        if not silent:
+            return None
+        if not wait:
+            raise CommandError(f"not known whose links are ours: {silent[0]}")
+        print(f"reconcile: waiting: {silent[0]}", file=sys.stderr)
+        time.sleep(delay)
+    return None
 
 
 def _list(roster: Roster, runtimes: Sequence[Runtime], *, must: bool) -> None:

@@ -35,7 +35,7 @@ from reconciler.plan import Plan
 from reconciler.render import status_data
 from reconciler.retries import Ledger
 from reconciler.sources import Sources, load
-from reconciler.status import LinkStatus, all_connected, judge
+from reconciler.status import Board, judge
 from reconciler.teardown import tear_down
 
 log = structlog.get_logger()
@@ -62,7 +62,7 @@ class Sidecar:
         self.engines = Engines(runtimes, roster, self._roster_changed, self._new_life)
         self.ledger = Ledger()
         self.debounce = Debounce()
-        self.statuses: dict[Key, LinkStatus] = {}
+        self.board = Board()
         self.config_errors: tuple[str, ...] = ()
         self.connected = False
         self.plane_error = ""
@@ -164,7 +164,7 @@ class Sidecar:
         elif ns in self.roster.containers:
             self.ring(ns)
         else:
-            self.statuses = {k: s for k, s in self.statuses.items() if k.ns != ns}
+            self.board.drop(ns)
             self._announce()
             self.ring(self.roster.facts.plane)
 
@@ -196,7 +196,7 @@ class Sidecar:
         if loaded.config == self.roster.config:
             return
         self.roster.reconfigure(loaded.config, self.roster.facts)
-        self.statuses = {}
+        self.board.clear()
         log.info("configuration_loaded", links=len(loaded.config.links))
         self.ring(None)
 
@@ -279,10 +279,7 @@ class Sidecar:
     def _plane_failed(self, error: OSError) -> None:
         facts = self.roster.facts
         self.plane_error = f"the data plane {path_of(facts.plane)}: {error.strerror or error}"
-        self.statuses = {
-            key: replace(status, state="Unknown", message=self.plane_error)
-            for key, status in self.statuses.items()
-        }
+        self.board.doubt(self.plane_error)
         log.error("pass_failed", reason=self.plane_error)
         self._loop.call_later(_AGAIN, self.ring, None)
 
@@ -304,31 +301,27 @@ class Sidecar:
         for key in fights:
             log.error("fighting", key=str(key), reason=self.ledger.entries[key].message)
         # What a pass says of a container that stopped meanwhile is no news.
-        before = self.statuses
-        known = {*self.roster.containers, self.roster.facts.plane}
-        judged = {k: s for k, s in judge(done, self.ledger).items() if k.ns in known}
-        if scope is None:
-            self.statuses = judged
-        else:
-            kept = {k: s for k, s in self.statuses.items() if k.ns not in scope}
-            self.statuses = kept | judged
-        for key, status in judged.items():
-            old = before.get(key)
-            if status.state != "Ready" and (old is None or old.message != status.message):
-                log.warning("not_ready", key=str(key), state=status.state, reason=status.message)
+        plane = self.roster.facts.plane
+        containers = self.roster.containers
+        judged = judge(done, self.ledger)
+        judged = {k: s for k, s in judged.items() if k.ns == plane or k.ns in containers}
+        looked = [key for key in done.desired.resources if key.ns == plane]
+        for status in self.board.put(judged, scope, looked):
+            words = {"key": str(status.key), "state": status.state, "reason": status.message}
+            log.warning("not_ready", **words)
         self._announce()
 
     def _announce(self) -> None:
-        now = all_connected(self.statuses)
+        now = self.board.connected
         if now and not self.connected:
             # Users grep for these three words.
-            log.info("All links connected", links=len(self.statuses))
+            log.info("All links connected", links=sum(1 for _ in self.board))
         self.connected = now
 
     def status(self) -> dict[str, Any]:
         """Return status as plain data, for the control socket."""
         return status_data(
-            self.statuses.values(),
+            self.board,
             instance=self.roster.facts.instance,
             engines=self.engines.states(),
             configuration_errors=list(self.config_errors),

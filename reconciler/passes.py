@@ -67,13 +67,11 @@ def run(
     """
     facts = world.facts
     desired = scoped(world, scope) if want is None else want
-    containers = {
-        ns: container
-        for ns, container in world.containers.items()
-        # A look at everything enters containers for which nothing is declared too: a blackhole
-        # route of ours has no interface whose outer end would tell of it.
-        if scope is None or (ns in scope and ns in world.wirings and world.wirings[ns].parts)
-    }
+    containers = world.containers
+    if scope is not None:  # what a look at one container costs must not grow with their number
+        containers = {
+            ns: containers[ns] for ns in scope if ns in containers and _declared(world, ns)
+        }
     names = None
     if scope is not None:
         names = sorted({k.dev for k in desired.resources if k.ns == facts.plane}.union(also))
@@ -89,6 +87,15 @@ def run(
         if watch:
             watch(opened)
     return Pass(desired, snapshot, whole, outcome)
+
+
+def _declared(world: World, ns: NsKey) -> bool:
+    """Tell whether anything is declared for a container.
+
+    A look at everything enters the others too: a blackhole route of ours has no interface whose
+    outer end would tell of it.
+    """
+    return ns in world.wirings and bool(world.wirings[ns].parts)
 
 
 def scoped(world: World, scope: frozenset[NsKey] | None) -> Desired:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from actuators.requests import Verdict
-from model.keys import Key
+from model.keys import Key, NsKey
 from model.resources import Address, Link
 from reconciler.passes import Pass
 from reconciler.retries import Ledger
@@ -106,6 +106,73 @@ def _status(done: Pass, link: Key, states: list[tuple[State, str]]) -> LinkStatu
         bridge=(outer.master or "") if isinstance(outer, Link) else "",
         because=done.desired.because.get(link, ""),
     )
+
+
+class Board:
+    """The status of everything, kept as passes judge parts of it."""
+
+    def __init__(self) -> None:
+        self._of: dict[NsKey, dict[Key, LinkStatus]] = {}
+        self._unready: set[Key] = set()
+
+    def __iter__(self) -> Iterator[LinkStatus]:
+        for statuses in self._of.values():
+            yield from statuses.values()
+
+    def get(self, key: Key) -> LinkStatus | None:
+        """Return the status of one link, None if none is known."""
+        return self._of.get(key.ns, {}).get(key)
+
+    def put(
+        self,
+        judged: Mapping[Key, LinkStatus],
+        scope: Iterable[NsKey] | None,
+        looked_at: Iterable[Key] = (),
+    ) -> list[LinkStatus]:
+        """Take in what a pass judged of `scope` (None: of everything).
+
+        `looked_at` names what it looked at beside its scope. Return what is not Ready now, for
+        another reason than before.
+        """
+        news = [
+            status
+            for key, status in judged.items()
+            if status.state != "Ready"
+            and ((old := self.get(key)) is None or old.message != status.message)
+        ]
+        for ns in list(self._of) if scope is None else scope:
+            self.drop(ns)
+        for key in looked_at:
+            self._of.get(key.ns, {}).pop(key, None)
+            self._unready.discard(key)
+        for key, status in judged.items():
+            self._of.setdefault(key.ns, {})[key] = status
+            if status.state != "Ready":
+                self._unready.add(key)
+            else:
+                self._unready.discard(key)
+        return news
+
+    def drop(self, ns: NsKey) -> None:
+        """Forget a container's links."""
+        self._unready.difference_update(self._of.pop(ns, ()))
+
+    def doubt(self, reason: str) -> None:
+        """Nothing is known any more, for this reason."""
+        for statuses in self._of.values():
+            for key, status in statuses.items():
+                statuses[key] = replace(status, state="Unknown", message=reason)
+                self._unready.add(key)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._of.clear()
+        self._unready.clear()
+
+    @property
+    def connected(self) -> bool:
+        """There are declared links of running containers, and all of them are Ready."""
+        return any(self._of.values()) and not self._unready
 
 
 def all_connected(statuses: Mapping[Key, LinkStatus]) -> bool:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from actuators import planes
+import socket
+from collections.abc import Mapping, Sequence
+
+from actuators import links, planes
+from actuators.requests import Request
+from actuators.transport import Answer, send
 from model.desired import Desired
+from model.keys import NsKey
+from model.ownership import group_of
 from observers.namespaces import path_of
 from reconciler.passes import Pass, World, run
 
@@ -18,7 +25,19 @@ def tear_down(world: World, *, preview: bool = False) -> Pass:
     Raises:
         OSError: the data plane could not be opened or read, or its namespace not removed.
     """
-    done = run(world, want=NOTHING, decide=None if preview else lambda plan, _desired: plan)
-    if not preview and world.facts.plane.kind == "pinned":
-        planes.delete(path_of(world.facts.plane))
+    plane = world.facts.plane
+    everything = [links.delete_group(plane, group_of(world.facts.instance))]
+
+    def at_once(
+        requests: Sequence[Request], sockets: Mapping[NsKey, socket.socket]
+    ) -> list[Answer]:
+        """Send first what removes all our links of the plane: what removes each is quick then."""
+        while everything and requests:
+            send([everything.pop()], sockets)
+        return send(requests, sockets)
+
+    decide = None if preview else lambda plan, _desired: plan
+    done = run(world, want=NOTHING, decide=decide, sender=at_once)
+    if not preview and plane.kind == "pinned":
+        planes.delete(path_of(plane))
     return done
