@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 
 from actuators.requests import Request
 from actuators.transport import Answer, send
-from model import netlink as nl
 from model.keys import NsKey
 from model.resources import Link
 from reconciler.passes import Pass
@@ -70,9 +69,8 @@ def _every_step(lab: Lab, before: str | None, after: str, damage: object = None)
         assert not {str(s.key) for s in done.plan.steps if s.action == "create"} & right
         assert _world(lab, names) == golden, f"killed after {steps} messages"
         assert lab.converge(after).plan.steps == ()
-        # What was right before the restart is not even written to. (Links ring by themselves when
-        # they get their carrier, up to a second after they were made.)
-        rang = {h.namespace for h in lab.monitor.heard() if h.kind != nl.RTM_NEWLINK}
+        # What was right before the restart is not even written to.
+        rang = {h.namespace for h in lab.monitor.heard() if not h.is_late_news}
         idle = set(names) - {s.key.ns.name for s in done.plan.steps} - _emptied(done)
         assert not rang & {lab.number(name) for name in idle}, f"killed after {steps} messages"
         made = {s.key.ns.name for s in done.plan.steps if s.action in ("create", "replace")}
