@@ -15,23 +15,26 @@ _NO_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EOPNOTSUPP})
 
 
 def create(link: Link, peer: Link | None, numbers: Numbers) -> list[Request]:
-    """Make an interface; a veth is made from the end that is not a bridge port, with its peer.
+    """Make an interface; a veth is made from one end, together with its peer.
 
-    The other end of a veth exists by then: "creating" it is giving it the rest of its attributes.
+    Only with what it is born with. The rest is `complete`, and must not be sent before the kernel
+    has said that it made this one: a name or an index that it refused is somebody else's.
     """
-    if link.kind == "veth" and link.master is None:
-        if peer is None:
-            raise ValueError(f"{link.key}: a veth cannot be made without its peer")
-        return [_new_veth(link, peer, numbers), *_configure(link, numbers)]
-    if link.kind == "veth":
-        return _configure(link, numbers)
-    return [_new(link), *_configure(link, numbers)]
+    if link.kind != "veth":
+        return [_new(link)]
+    if peer is None:
+        raise ValueError(f"{link.key}: a veth cannot be made without its peer")
+    return [_new_veth(link, peer, numbers)]
 
 
-def modify(before: Link, after: Link, changed: Iterable[str], numbers: Numbers) -> list[Request]:
-    """Change attributes in place."""
-    del before
-    return _configure(after, numbers, frozenset(changed))
+def complete(link: Link, numbers: Numbers) -> list[Request]:
+    """Give an interface that was just made the attributes that no message can create it with."""
+    return _configure(link, numbers)
+
+
+def modify(link: Link, changed: Iterable[str], numbers: Numbers) -> list[Request]:
+    """Change the attributes named in `changed` in place."""
+    return _configure(link, numbers, frozenset(changed))
 
 
 def delete_group(ns: NsKey, group: int) -> Request:

@@ -72,7 +72,7 @@ def _call(request: Request, sock: socket.socket) -> Answer:
         if request.call:
             request.call(sock.fileno())
     except OSError as error:
-        return Answer(request, error.errno or errno.EIO)
+        return Answer(request, error.errno or errno.EIO, error.strerror or "")
     return Answer(request, 0)
 
 

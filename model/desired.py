@@ -357,6 +357,7 @@ class _Maker:
             advmss=spec.advmss,
             onlink=spec.onlink,
             type=spec.type,
+            declared_on=link_key(self.ns, dev) if deviceless else None,
         )
 
 

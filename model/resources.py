@@ -43,6 +43,7 @@ class Link:
         index: interface index, only of an observed link; not part of what is declared.
         peer_index: IFLA_LINK of an observed veth: the index of the other end in its namespace.
         peer_away: the other end is in another namespace (IFLA_LINK_NETNSID is present).
+        other_names: alternative names (IFLA_ALT_IFNAME), which nothing else can be called then.
     """
 
     key: Key
@@ -60,6 +61,7 @@ class Link:
     index: int = field(default=0, compare=False)
     peer_index: int = field(default=0, compare=False)
     peer_away: bool = field(default=False, compare=False)
+    other_names: tuple[str, ...] = field(default=(), compare=False)
 
     def master_key(self) -> Key:
         """Return the key of the bridge that this is a port of; only where there is one."""
@@ -94,6 +96,7 @@ class Route:
         mtu, advmss: bytes, 0 for none.
         onlink: the gateway is taken as reachable on the link (RTNH_F_ONLINK).
         type: RTN_* by its ip-route(8) name.
+        declared_on: the link whose declaration names it, for a route that has no interface.
     """
 
     key: Key
@@ -109,6 +112,7 @@ class Route:
     onlink: bool = False
     type: str = "unicast"
     owned: bool = field(default=True, compare=False)
+    declared_on: Key | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +136,9 @@ class FieldChange:
 
 
 # What tells a resource apart rather than describes it, or is only known by observing.
-_NOT_COMPARED = frozenset({"key", "index", "peer_index", "peer_away", "owned"})
+_NOT_COMPARED = frozenset(
+    {"key", "index", "peer_index", "peer_away", "other_names", "owned", "declared_on"}
+)
 
 
 def differences(before: Resource, after: Resource) -> tuple[FieldChange, ...]:

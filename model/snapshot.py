@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from model.keys import Key, NsKey
+from model.ownership import is_relink_group
 from model.resources import Link, Resource
 
 
@@ -42,8 +43,8 @@ def assemble(
     """Put namespaces together and join the two ends of each veth pair.
 
     An end in a container and an end in the data plane are a pair when each names the other's index
-    as that of its peer in another namespace: an index is unique in the data plane, so that no
-    other container's end can match.
+    as that of its peer in another namespace, and both carry the mark of one instance. Without the
+    mark it could be any veth: an index says nothing about the namespace that it is in.
     """
     resources: dict[Key, Resource] = {}
     outers: dict[int, Link] = {}
@@ -56,7 +57,7 @@ def assemble(
             continue
         for inner in _veths(state.resources.values()):
             outer = outers.get(inner.peer_index)
-            if outer and outer.peer_index == inner.index:
+            if outer and outer.peer_index == inner.index and outer.group == inner.group:
                 resources[inner.key] = replace(inner, peer=outer.key)
                 resources[outer.key] = replace(outer, peer=inner.key)
     return Snapshot(
@@ -64,5 +65,12 @@ def assemble(
     )
 
 
-def _veths(resources: Iterable[Resource]) -> Iterable[Link]:
-    return (r for r in resources if isinstance(r, Link) and r.kind == "veth" and r.peer_away)
+def _veths(resources: Iterable[Resource]) -> Iterator[Link]:
+    return (
+        r
+        for r in resources
+        if isinstance(r, Link)
+        and r.kind == "veth"
+        and r.peer_away
+        and is_relink_group(r.group or 0)
+    )

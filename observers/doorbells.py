@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from model import netlink as nl
 from model.keys import NsKey
-from observers.namespaces import Opened, inside, path_of
+from observers.namespaces import Opened, inode_of, inside, path_of
 
 _GROUPS = (
     nl.RTNLGRP_LINK,
@@ -56,11 +56,12 @@ class Deaf:
 class KernelDoorbell:
     """The socket, and which namespace id means which container. Close it when done.
 
-    `hears_containers` is False where the process lacks CAP_NET_BROADCAST: then only the data plane
-    rings.
+    `inode` is that of the data plane it listens to. `hears_containers` is False where the process
+    lacks CAP_NET_BROADCAST: then only the data plane rings.
     """
 
     def __init__(self, plane: NsKey) -> None:
+        self.inode = inode_of(plane)
         with inside(path_of(plane)):
             self._sock = socket.socket(
                 socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0

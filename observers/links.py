@@ -98,11 +98,26 @@ def decode(ns: NsKey, data: bytes, start: int, end: int) -> Link | None:
         index=index,
         peer_index=nl.U32.unpack(link)[0] if link else 0,
         peer_away=nl.IFLA_LINK_NETNSID in found,
+        other_names=_other_names(found.get(nl.IFLA_PROP_LIST, b"")),
     )
 
 
 def _string(payload: bytes) -> str:
     return payload.rstrip(b"\0").decode(errors="surrogateescape")
+
+
+def _other_names(properties: bytes) -> tuple[str, ...]:
+    """Decode IFLA_PROP_LIST, in which one attribute repeats."""
+    names: list[str] = []
+    at = 0
+    while at + 4 <= len(properties):
+        length, kind = nl.ATTRIBUTE.unpack_from(properties, at)
+        if length < 4:
+            break
+        if kind & nl.NLA_TYPE_MASK == nl.IFLA_ALT_IFNAME:
+            names.append(_string(properties[at + 4 : at + length]))
+        at += (length + 3) & ~3
+    return tuple(names)
 
 
 def _per_family(spec: bytes) -> tuple[bool, bool]:

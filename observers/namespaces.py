@@ -218,6 +218,11 @@ def is_process_of(container: Container) -> bool:
     return all(line.rpartition(":")[2] in ("", "/") for line in groups.splitlines())
 
 
+def inode_of(plane: NsKey) -> int:
+    """Return the inode of a data plane's namespace, 0 if it is not there."""
+    return _inode(path_of(plane))
+
+
 def path_exists(plane: NsKey) -> bool:
     """Tell whether a data plane's namespace is there."""
     return Path(path_of(plane)).exists()

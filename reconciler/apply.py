@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -21,11 +21,12 @@ from reconciler.plan import Plan, order
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a step was not carried out: the kernel's answer, or the step that it needed."""
+    """Why a step was not carried out: the kernel's answer, or the step that it `needed`."""
 
     key: Key
     verdict: Verdict
     message: str
+    needed: Key | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class _Numbers:
 
 def apply(
     plan: Plan,
-    resources: dict[Key, Resource],
+    resources: Mapping[Key, Resource],
     snapshot: Snapshot,
     opened: Opened,
     sender: Send = send,
@@ -79,72 +80,95 @@ def apply(
     `resources` is what should be, for finding what a step needs; `sender` is for whoever wants to
     count or interrupt.
     """
-    numbers = _Numbers(opened, snapshot)
-    done: list[Change] = []
-    failures: dict[Key, Failure] = {}
-    for _phase, steps in groupby(plan.steps, key=lambda step: order(step)[0]):
-        batch: list[tuple[Change, list[Request]]] = []
+    run = _Run(resources, _Numbers(opened, snapshot), opened, sender)
+    for _phase, group in groupby(plan.steps, key=lambda step: order(step)[0]):
+        steps = list(group)
+        run.send([(step, run.make(step)) for step in run.possible(steps) if _makes(step)])
+        run.send([(step, run.finish(step)) for step in run.possible(steps)])
+    failed = run.failures
+    done = tuple(step for step in plan.steps if step.key not in failed)
+    return Outcome(done, tuple(failed.values()))
+
+
+@dataclass(slots=True)
+class _Run:
+    """One plan being carried out: what failed so far, and how steps become requests."""
+
+    resources: Mapping[Key, Resource]
+    numbers: _Numbers
+    opened: Opened
+    sender: Send
+    failures: dict[Key, Failure] = field(default_factory=dict)
+
+    def possible(self, steps: Iterable[Change]) -> Iterator[Change]:
+        """Yield the steps that have not failed, and note those that need one that has."""
         for step in steps:
-            missing = _missing(step, resources, failures)
-            if missing:
-                failures[step.key] = _held_back(step, missing)
+            if step.key in self.failures:
                 continue
-            batch.append((step, encode(step, numbers)))
-        requests_in_order = [request for _, requests in batch for request in requests]
-        answers = iter(sender(requests_in_order, opened.sockets))
-        for step, requests in batch:
-            wrong = [a for a in [next(answers) for _ in requests] if a.verdict != Verdict.DONE]
-            missing = _missing(step, resources, failures)
-            if missing and wrong:
-                failures[step.key] = _held_back(step, missing)
-            elif wrong:
-                failures[step.key] = Failure(step.key, wrong[0].verdict, str(wrong[0]))
+            missing = self._missing(step)
+            if missing:
+                self._hold_back(step, missing)
             else:
-                done.append(step)
-                if _is_new_bridge(step):
-                    numbers.learn(step.key)
-    return Outcome(tuple(done), tuple(failures.values()))
+                yield step
+
+    def send(self, batch: list[tuple[Change, list[Request]]]) -> None:
+        """Send what some steps ask for, all of it in one go, and note what the kernel refused."""
+        requests = [request for _, each in batch for request in each]
+        if not requests:
+            return
+        answers = iter(self.sender(requests, self.opened.sockets))
+        for step, each in batch:
+            wrong = [a for a in [next(answers) for _ in each] if a.verdict != Verdict.DONE]
+            if not wrong:
+                if each and _makes(step) and step.peer is None:
+                    self.numbers.learn(step.key)
+            elif missing := self._missing(step):
+                self._hold_back(step, missing)
+            else:
+                self.failures[step.key] = Failure(step.key, wrong[0].verdict, str(wrong[0]))
+
+    def make(self, step: Change) -> list[Request]:
+        """Return what removes what is in the way of a new interface, and makes it."""
+        if not isinstance(step.after, Link):
+            return []
+        self.numbers.forget(step.key)
+        if step.peer:
+            self.numbers.forget(step.peer.key)
+        removals = [request for link in step.removes for request in links.delete(link)]
+        return [*removals, *links.create(step.after, step.peer, self.numbers)]
+
+    def finish(self, step: Change) -> list[Request]:
+        """Return all else that a step asks for."""
+        before, after, numbers = step.before, step.after, self.numbers
+        changed = [f.name for f in step.fields]
+        match after if after is not None else before:
+            case Link() as link:
+                if after is None:
+                    return links.delete(link)
+                if step.action == "modify":
+                    return links.modify(link, changed, numbers)
+                return links.complete(link, numbers)
+            case Address() as address:
+                return (addresses.delete if after is None else addresses.create)(address, numbers)
+            case Route() as route:
+                if after is None:
+                    return routes.delete(route, numbers)
+                return (routes.modify if step.action == "modify" else routes.create)(route, numbers)
+            case Offload() as offload:
+                return offloads.modify(offload, changed)
+        return []
+
+    def _missing(self, step: Change) -> Key | None:
+        if step.after is None:
+            return None
+        return next((n for n in requires(step.after, self.resources) if n in self.failures), None)
+
+    def _hold_back(self, step: Change, needed: Key) -> None:
+        self.failures[step.key] = Failure(step.key, Verdict.RETRY, f"needs {needed}", needed)
 
 
-def _missing(
-    step: Change, resources: dict[Key, Resource], failures: dict[Key, Failure]
-) -> Key | None:
-    if step.after is None:
-        return None
-    return next((n for n in requires(step.after, resources) if n in failures), None)
-
-
-def _held_back(step: Change, needed: Key) -> Failure:
-    return Failure(step.key, Verdict.RETRY, f"needs {needed}")
-
-
-def _is_new_bridge(step: Change) -> bool:
-    made = step.action in ("create", "replace")
-    return made and isinstance(step.after, Link) and step.after.kind != "veth"
-
-
-def encode(step: Change, numbers: _Numbers) -> list[Request]:
-    """Return the requests that carry out one step."""
-    before, after = step.before, step.after
-    changed = [f.name for f in step.fields]
-    requests = [r for link in step.removes for r in links.delete(link)]
-    match after if after is not None else before:
-        case Link() as link:
-            if after is None:
-                return links.delete(link)
-            if step.action == "modify" and isinstance(before, Link):
-                return links.modify(before, link, changed, numbers)
-            numbers.forget(link.key)
-            if step.peer:
-                numbers.forget(step.peer.key)
-            return [*requests, *links.create(link, step.peer, numbers)]
-        case Address() as address:
-            verb = addresses.delete if after is None else addresses.create
-            return verb(address, numbers)
-        case Route() as route:
-            if after is None:
-                return routes.delete(route, numbers)
-            return (routes.modify if step.action == "modify" else routes.create)(route, numbers)
-        case Offload() as offload:
-            return offloads.modify(offload, changed)
-    return requests
+def _makes(step: Change) -> bool:
+    """Tell whether a step makes an interface; the outer end of a veth comes with the inner one."""
+    if step.action not in ("create", "replace") or not isinstance(step.after, Link):
+        return False
+    return step.peer is not None or step.after.kind != "veth"

@@ -26,7 +26,8 @@ def status(options: Namespace) -> int | None:
     if options.check:
         # Where nothing declared runs, everything is as declared; so this is not "connected".
         healthy = all(link["state"] == "Ready" for link in answer["links"])
-        return OK if healthy and not answer["data_plane_error"] else FAILED
+        known = answer["in_sync"] and not answer["data_plane_error"]
+        return OK if healthy and known else FAILED
     if options.output == "json":
         print(json.dumps(answer, indent=2))
     else:
@@ -39,8 +40,10 @@ def _instance(options: Namespace) -> str:
     named = (
         options.instance or options.compose_project or os.environ.get("COMPOSE_PROJECT_NAME", "")
     )
+    if named or options.network_file or options.compose_file:
+        return named or "relink"
     running = instances()
-    return named or (running[0] if len(running) == 1 else "relink")
+    return running[0] if len(running) == 1 else "relink"
 
 
 def _print(answer: Mapping[str, Any]) -> None:

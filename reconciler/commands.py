@@ -82,7 +82,7 @@ def run(options: Namespace, loaded: Loaded, sources: Sources) -> int:
 
 
 def _explain(error: OSError) -> str:
-    if isinstance(error, PermissionError):
+    if isinstance(error, PermissionError) and not error.filename:  # setns, netlink
         return (
             "not allowed to work with network namespaces: run as root, in a container with "
             "cap_add [SYS_ADMIN, NET_ADMIN], or under `unshare -Urnm`"

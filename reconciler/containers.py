@@ -33,13 +33,18 @@ class Roster:
     contested: bool = False
     owners: dict[str, NsKey] = field(default_factory=dict)
     _claims: dict[object, int] = field(default_factory=dict)
+    _of_id: dict[tuple[str, str], NsKey] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.wirings[self.facts.plane] = plane(self.config, self.facts)
 
     def world(self) -> World:
-        """Return what a pass is about."""
-        return World(self.facts, self.wirings, self.containers)
+        """Return what a pass is about: a view of now, which stays as it is."""
+        return World(self.facts, dict(self.wirings), dict(self.containers))
+
+    def find(self, runtime: str, container_id: str) -> NsKey | None:
+        """Return the namespace of a container by its engine's id."""
+        return self._of_id.get((runtime, container_id))
 
     def put(self, container: Container) -> NsKey | None:
         """Add or replace a container; return its namespace if it has, or had, anything declared."""
@@ -47,8 +52,12 @@ class Roster:
         if self.containers.get(ns) == container:
             wanted = self.wirings[ns]
             return ns if wanted.parts or wanted.obstacles else None
+        old = self.find(container.runtime, container.id)
+        if old is not None and old != ns:  # renamed
+            self._forget(old)
         had = self._drop(ns)
         self.containers[ns] = container
+        self._of_id[container.runtime, container.id] = ns
         wanted = wiring(self.config, container, self.facts)
         self.wirings[ns] = wanted
         outers = [r.key.dev for r in wanted.resources if r.key.ns == self.facts.plane]
@@ -62,20 +71,19 @@ class Roster:
 
     def remove(self, runtime: str, container_id: str) -> NsKey | None:
         """Forget a container; return its namespace if it had anything declared."""
-        for ns, container in self.containers.items():
-            if container.id == container_id and container.runtime == runtime:
-                had = self._drop(ns)
-                del self.containers[ns]
-                return ns if had else None
-        return None
+        ns = self.find(runtime, container_id)
+        return ns if ns is not None and self._forget(ns) else None
+
+    def recount(self) -> None:
+        """After a look at everything: does anything still have two claimants?"""
+        self.contested = any(count > 1 for count in self._claims.values())
 
     def replace(self, runtime: str, containers: Iterable[Container]) -> set[NsKey]:
         """Take a complete list of one engine as what it runs; return what is not as it was."""
         listed = {namespace_of(c, self.facts): c for c in containers}
         before = {ns: c for ns, c in self.containers.items() if c.runtime == runtime}
         for ns in before.keys() - listed.keys():
-            self._drop(ns)
-            del self.containers[ns]
+            self._forget(ns)
         for container in listed.values():
             self.put(container)
         return {ns for ns in before.keys() | listed.keys() if before.get(ns) != listed.get(ns)}
@@ -86,6 +94,11 @@ class Roster:
         self.__init__(config, facts)  # type: ignore[misc] # the one way to start afresh
         for container in containers:
             self.put(container)
+
+    def _forget(self, ns: NsKey) -> bool:
+        container = self.containers.pop(ns)
+        self._of_id.pop((container.runtime, container.id), None)
+        return self._drop(ns)
 
     def _drop(self, ns: NsKey) -> bool:
         old = self.wirings.pop(ns, None)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import http.client
 import json
 import os
 import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,14 +21,25 @@ class AlreadyRunningError(Exception):
 def directory() -> Path:
     """Return where control sockets are: /run/relink, or the user's own where that is not ours."""
     run = Path("/run/relink")
-    own = os.environ.get("XDG_RUNTIME_DIR")
-    writable = os.access(run if run.exists() else run.parent, os.W_OK)
-    return run if writable or not own else Path(own) / "relink"
+    if os.access(run if run.exists() else run.parent, os.W_OK):
+        return run
+    own = os.environ.get("XDG_RUNTIME_DIR") or f"{tempfile.gettempdir()}/relink-{os.getuid()}"
+    return Path(own) / "relink"
 
 
 def instances() -> list[str]:
-    """Return the instances that have a control socket here, running or left behind."""
-    return sorted(path.stem for path in directory().glob("*.sock"))
+    """Return the instances whose sidecars answer here."""
+    return sorted(path.stem for path in directory().glob("*.sock") if _accepts(path))
+
+
+def _accepts(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(1)
+        try:
+            sock.connect(str(path))
+        except OSError:  # left behind by one that was killed
+            return False
+        return True
 
 
 def path_of(instance: str) -> Path:
@@ -53,6 +66,8 @@ class Control:
         from aiohttp import web  # noqa: PLC0415 - only the sidecar needs a server
 
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._path.parent.stat().st_uid != os.geteuid():
+            raise OSError(errno.EPERM, "is somebody else's", str(self._path.parent))
         # The lock goes with the process, however it ends; the socket file stays behind a crash.
         lock = self._path.with_suffix(".lock")
         self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

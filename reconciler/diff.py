@@ -24,6 +24,7 @@ from model.resources import (
     differences,
     link_of,
 )
+from model.route import DEVICELESS
 from model.snapshot import Snapshot
 
 Action = Literal["create", "modify", "replace", "delete"]
@@ -73,6 +74,8 @@ def requires(resource: Resource, resources: Mapping[Key, Resource]) -> tuple[Key
     """Return what must exist before a resource can: the reasons for the order of a plan."""
     if not isinstance(resource, Link):
         link = link_of(resource.key)
+        if link is None and isinstance(resource, Route):
+            link = resource.declared_on
         return () if link is None else (link,)
     peer = resources.get(resource.peer) if resource.peer else None
     needed: list[Key] = []
@@ -99,6 +102,12 @@ class _Comparison:
         self.routes = {
             (r.key.ns, r.key.detail): r for r in self.observed.values() if isinstance(r, Route)
         }
+        self.other_names = {
+            Key(r.key.ns, "link", name): r
+            for r in self.observed.values()
+            if isinstance(r, Link)
+            for name in r.other_names
+        }
         self.strangers: set[NsKey] = {
             r.key.ns
             for r in self.observed.values()
@@ -121,7 +130,8 @@ class _Comparison:
         if link is None:
             # A blackhole has no interface to carry the mark of the instance. It is left alone
             # where another instance's links are.
-            return resource.key.ns not in self.strangers
+            without = isinstance(resource, Route) and resource.type in DEVICELESS
+            return without and resource.key.ns not in self.strangers
         holder = self.observed.get(link)
         return isinstance(holder, Link) and self.ours(holder)
 
@@ -159,6 +169,9 @@ class _Comparison:
 
     def _link(self, link: Link) -> Iterator[Change]:
         before = self.observed.get(link.key)
+        if holder := self.other_names.get(link.key):
+            self.block(link.key, "conflict", f"it is another name of {holder.key.dev}")
+            return
         if isinstance(before, Link) and not self.ours(before):
             whose = "another Relink's" if self._marked(before) else "not ours"
             kind = before.kind or "physical"
@@ -178,8 +191,8 @@ class _Comparison:
         if inner.peer is None:
             return
         outer = self.desired[inner.peer]
-        stale = self.observed.get(inner.peer)
-        if isinstance(stale, Link) and not self.ours(stale):
+        stale = self.observed.get(inner.peer) or self.other_names.get(inner.peer)
+        if isinstance(stale, Link) and (not self.ours(stale) or stale.key != inner.peer):
             message = (
                 f"the name of its outer end, {inner.peer}, is taken by a link that is not ours"
             )

@@ -138,17 +138,21 @@ class Engines:
 
     def _found(self, engine: _Engine, container_id: str, container: Container | None) -> None:
         name = engine.runtime.name
+        old = self._roster.find(name, container_id)
         if container is None:
             self._processes.remove((name, container_id))
             ns = self._roster.remove(name, container_id)
         else:
             ns = self._roster.put(container)
+        touched = {each for each in (old, ns) if each is not None}  # two, if it was renamed
+        for each in touched:
+            self._new_life(each)
         if ns is None:
             return
-        self._new_life(ns)
         if container is not None:
             self._watch_process(engine, container)
-        self._changed(ns)
+        for each in touched:
+            self._changed(each)
 
     def _watch_process(self, engine: _Engine, container: Container) -> None:
         token = (engine.runtime.name, container.id)

@@ -17,24 +17,26 @@ class FileWatch:
     """Calls `changed` in the running event loop, while it lives.
 
     An editor replaces a file rather than writing it, so the directory is watched; a bind-mounted
-    file changes without its directory, so the file is watched too. What neither tells (a link
-    further up that points elsewhere) `check` sees.
+    file changes without its directory, so the file is watched too. Either only says when to look:
+    what counts is the file at the end of every link.
     """
 
     def __init__(self, names: Iterable[str], changed: Callable[[], None]) -> None:
         self._paths = [Path(name).absolute() for name in names]
         self._changed = changed
         self._inotify = Inotify()
-        self._heard: dict[int, set[str]] = {}
-        for path in self._paths:
-            for target, name in ((path.parent, path.name), (path, "")):
-                with contextlib.suppress(OSError):
-                    watch = self._inotify.add(target, _EVENTS)
-                    self._heard.setdefault(watch, set()).add(name)
+        self._watch()
         self._seen = self._look()
         self._pending: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._inotify.fd, self._rang)
+
+    def _watch(self) -> None:
+        """Watch what is there now; watching a thing twice is watching it once."""
+        for path in self._paths:
+            for target in (path.parent, path):
+                with contextlib.suppress(OSError):
+                    self._inotify.add(target, _EVENTS)
 
     def check(self) -> None:
         """Look at the files themselves."""
@@ -49,8 +51,8 @@ class FileWatch:
             self._pending.cancel()
 
     def _rang(self) -> None:
-        if any(n.name in self._heard.get(n.wd, ()) for n in self._inotify.read()):
-            self._soon()
+        self._inotify.read()
+        self.check()
 
     def _soon(self) -> None:
         if self._pending:
@@ -59,6 +61,7 @@ class FileWatch:
 
     def _now(self) -> None:
         self._seen = self._look()
+        self._watch()  # a file that was replaced is another one
         self._changed()
 
     def _look(self) -> list[tuple[int, int, int] | None]:

@@ -17,12 +17,13 @@ from typing import Any
 
 import structlog
 
+from actuators import planes
 from model.desired import Desired
-from model.keys import Key, NsKey
+from model.keys import Key, NsKey, link_key
 from model.ownership import group_of
 from model.problems import ConfigError
 from observers.doorbells import Deaf, KernelDoorbell, Rang
-from observers.namespaces import Opened, path_of
+from observers.namespaces import Opened, inode_of, path_of
 from observers.runtimes import Runtime
 from reconciler.apply import Outcome
 from reconciler.containers import Roster
@@ -97,13 +98,11 @@ class Sidecar:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._told_to_stop, number)
         self._loop.add_signal_handler(signal.SIGHUP, self._reload)
-        self._bell = KernelDoorbell(self.roster.facts.plane)
-        stack.callback(self._bell.close)
+        self._start_listening()
+        stack.callback(self._stop_listening)
         if not self._bell.hears_containers:
             reason = "drift inside containers waits for the next tick"
             log.warning("deaf_to_containers", reason=reason, cure="cap_add NET_BROADCAST")
-        self._loop.add_reader(self._bell.fileno(), self._kernel_rang)
-        stack.callback(self._loop.remove_reader, self._bell.fileno())
         self._files = FileWatch(self.settings.sources.paths(), self._reload)
         stack.callback(self._files.close)
         stack.callback(self.engines.close)
@@ -152,27 +151,45 @@ class Sidecar:
         facts = self.roster.facts
         if owner := self.roster.owners.get(name):
             self.ring(owner)
-        elif any(r.key.dev == name for r in self.roster.wirings[facts.plane].resources):
-            self.ring(facts.plane)
+        elif name in self._bridges():
+            # What a bridge stood in the way of, or was missing for, is anywhere.
+            stuck = self.board.get(link_key(facts.plane, name)) is not None
+            self.ring(None if stuck else facts.plane)
         elif group == group_of(facts.instance) and name not in self.roster.departed:
             self.ring(None)  # ours, under a name that nobody declared
 
     def _roster_changed(self, ns: NsKey | None) -> None:
         """A container started, stopped or restarted; None: an engine listed all of its own."""
+        for each in self.roster.containers if ns is None else (ns,):
+            if wanted := self.roster.wirings.get(each):
+                self.board.expect(wanted.parts)
+            else:
+                self.board.drop(each)
+        self._announce()
         if ns is None or self.roster.contested:
             self.ring(None)
-        elif ns in self.roster.containers:
-            self.ring(ns)
         else:
-            self.board.drop(ns)
-            self._announce()
-            self.ring(self.roster.facts.plane)
+            self.ring(ns if ns in self.roster.containers else self.roster.facts.plane)
 
     def _new_life(self, ns: NsKey) -> None:
         """Forget what was learned of a container that stopped, started or restarted."""
         self._bell.forget(ns)
-        if wanted := self.roster.wirings.get(ns):
-            self.ledger.forget(resource.key for resource in wanted.resources)
+        plane, owners = self.roster.facts.plane, self.roster.owners
+        self.ledger.forget(
+            lambda key: (
+                key.ns == ns
+                or (key.ns == plane and (owners.get(key.dev) == ns or self._is_unknown(key)))
+            )
+        )
+
+    def _bridges(self) -> set[str]:
+        return {r.key.dev for r in self.roster.wirings[self.roster.facts.plane].resources}
+
+    def _is_unknown(self, key: Key) -> bool:
+        """Tell whether a key is of nothing that runs and is declared now."""
+        if key.ns.kind == "container":
+            return key.ns not in self.roster.containers
+        return key.dev not in self.roster.owners and key.dev not in self._bridges()
 
     async def _tick(self) -> None:
         while True:
@@ -198,7 +215,7 @@ class Sidecar:
         self.roster.reconfigure(loaded.config, self.roster.facts)
         self.board.clear()
         log.info("configuration_loaded", links=len(loaded.config.links))
-        self.ring(None)
+        self._roster_changed(None)
 
     # --------------------------------------------------------------------- passes
 
@@ -227,12 +244,14 @@ class Sidecar:
         while not self._stop.is_set():
             now = self._loop.time()
             for ns in self.ledger.due(now):
-                self.debounce.ring(ns if ns.kind == "container" else None, now)
-            times = [
-                at for at in (self.debounce.due_at(), self.ledger.next_due()) if at is not None
-            ]
-            if times and min(times) <= now:
+                scope = ns if ns.kind == "container" else None
+                if scope not in self.debounce.rung:
+                    self.debounce.ring(scope, now)
+            due, retry = self.debounce.due_at(), self.ledger.next_due()
+            if due is not None and due <= now:
                 return
+            # A retry that is due has rung by now, so that only a later one is a time to wait for.
+            times = [at for at in (due, retry) if at is not None and at > now]
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
                 timeout = min(times) - now if times else None
@@ -240,8 +259,6 @@ class Sidecar:
 
     async def _one_pass(self, scope: frozenset[NsKey] | None) -> None:
         world, departed = self.roster.world(), sorted(self.roster.departed)
-        # The thread reads what the loop changes: give it its own view.
-        world = replace(world, wirings=dict(world.wirings), containers=dict(world.containers))
         in_sync = self.engines.in_sync
         now = self._loop.time()
 
@@ -252,29 +269,49 @@ class Sidecar:
             # Whoever has not heard every engine does not know what nobody wants.
             return replace(allowed, steps=tuple(s for s in allowed.steps if s.action != "delete"))
 
+        def learn(opened: Opened) -> None:
+            wirings = world.wirings
+            self._bell.learn(
+                opened, {ns for ns in opened.sockets if ns in wirings and wirings[ns].parts}
+            )
+
+        def work() -> Pass:
+            return run(world, scope, also=departed, decide=decide, watch=learn)
+
         try:
-            done = await self._loop.run_in_executor(
-                self._executor, lambda: run(
-                    world, scope, also=departed, decide=decide, watch=self._learn
-                )
-            )  # fmt: skip
+            if await self._plane_is_another():
+                scope = None
+            done = await self._loop.run_in_executor(self._executor, work)
         except OSError as error:
             self._plane_failed(error)
             self.debounce.done(scope, self._loop.time(), wrote=False)
             return
         self.plane_error = ""
         if scope is None:
-            self.roster.contested = any(o.state == "refused" for o in done.desired.obstacles)
+            self.roster.recount()
         self.roster.departed.difference_update(departed)
         self._learned(done, scope)
         wrote = done.outcome is not None and bool(done.outcome.done)
         self.debounce.done(scope, self._loop.time(), wrote=wrote)
 
-    def _learn(self, opened: Opened) -> None:
-        wirings = self.roster.wirings
-        self._bell.learn(
-            opened, {ns for ns in opened.sockets if ns in wirings and wirings[ns].parts}
-        )
+    async def _plane_is_another(self) -> bool:
+        """Make a pinned data plane that somebody removed, and listen to the one that is there."""
+        plane = self.roster.facts.plane
+        if plane.kind != "pinned" or inode_of(plane) == self._bell.inode:
+            return False
+        await self._loop.run_in_executor(self._executor, planes.create, path_of(plane))
+        log.warning("data_plane_replaced", path=path_of(plane))
+        self._stop_listening()
+        self._start_listening()
+        return True
+
+    def _start_listening(self) -> None:
+        self._bell = KernelDoorbell(self.roster.facts.plane)
+        self._loop.add_reader(self._bell.fileno(), self._kernel_rang)
+
+    def _stop_listening(self) -> None:
+        self._loop.remove_reader(self._bell.fileno())
+        self._bell.close()
 
     def _plane_failed(self, error: OSError) -> None:
         facts = self.roster.facts
@@ -293,13 +330,15 @@ class Sidecar:
             return scope is None or key in done.desired.resources or key in done.snapshot.resources
 
         fights = self.ledger.note(done.plan, outcome, looked_at, self._loop.time())
+        self.ledger.forget(self._is_unknown)  # what stopped while the pass ran
         for step in outcome.done:
             fields = {f.name: f"{f.before} -> {f.after}" for f in step.fields}
             log.info(_PAST[step.action], key=str(step.key), because=step.because, **fields)
         for failure in outcome.failures:
             log.warning("step_failed", key=str(failure.key), reason=failure.message)
         for key in fights:
-            log.error("fighting", key=str(key), reason=self.ledger.entries[key].message)
+            if entry := self.ledger.entries.get(key):
+                log.error("fighting", key=str(key), reason=entry.message)
         # What a pass says of a container that stopped meanwhile is no news.
         plane = self.roster.facts.plane
         containers = self.roster.containers
@@ -312,7 +351,7 @@ class Sidecar:
         self._announce()
 
     def _announce(self) -> None:
-        now = self.board.connected
+        now = self.engines.in_sync and self.board.connected
         if now and not self.connected:
             # Users grep for these three words.
             log.info("All links connected", links=sum(1 for _ in self.board))
@@ -322,6 +361,8 @@ class Sidecar:
         """Return status as plain data, for the control socket."""
         return status_data(
             self.board,
+            connected=self.connected,
+            in_sync=self.engines.in_sync,
             instance=self.roster.facts.instance,
             engines=self.engines.states(),
             configuration_errors=list(self.config_errors),

@@ -245,6 +245,7 @@ def status_data(statuses: Iterable[LinkStatus], **more: Any) -> dict[str, Any]:
         "links": [
             {
                 "key": str(s.key),
+                "container": s.key.ns.id,
                 "state": s.state,
                 "message": s.message,
                 "bridge": s.bridge,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from actuators.requests import Verdict
@@ -45,17 +45,20 @@ class Ledger:
 
     def allow(self, plan: Plan, resources: Mapping[Key, Resource], now: float) -> Plan:
         """Return the plan without the steps that are not due, and without what needs them."""
-        waiting: set[Key] = set()
+        waiting: dict[Key, float] = {}
         steps: list[Change] = []
         for step in plan.steps:
-            entry = self.entries.get(step.key)
-            held = entry is not None and entry.intent == _intent(step) and entry.due > now
-            if step.after is not None and not held:
-                held = any(key in waiting for key in requires(step.after, resources))
-            if held:
-                waiting.add(step.key)
-            else:
+            entry = self._same(step)
+            due = entry.due if entry else 0.0
+            if step.after is not None:  # what it needs may have to wait longer than itself
+                needs = requires(step.after, resources)
+                due = max([due, *(waiting[key] for key in needs if key in waiting)])
+            if due <= now:
                 steps.append(step)
+                continue
+            waiting[step.key] = due
+            if entry:
+                self.entries[step.key] = replace(entry, due=due)
         return replace(plan, steps=tuple(steps))
 
     def note(
@@ -71,6 +74,8 @@ class Ledger:
             del self.entries[key]
         began: list[Key] = []
         for failure in outcome.failures:
+            if failure.needed:
+                continue  # it is tried when what it needs is
             step = steps[failure.key]
             old = self._same(step)
             failures = old.failures + 1 if old else 1
@@ -91,10 +96,10 @@ class Ledger:
             self.entries[step.key] = entry
         return began
 
-    def forget(self, keys: Iterable[Key]) -> None:
-        """Start afresh with these: their container lives anew."""
-        for key in keys:
-            self.entries.pop(key, None)
+    def forget(self, unknown: Callable[[Key], bool]) -> None:
+        """Start afresh with the keys for which `unknown` holds: their container lives anew."""
+        for key in [key for key in self.entries if unknown(key)]:
+            del self.entries[key]
 
     def next_due(self) -> float | None:
         """Return when the next step may be tried again, None if nothing waits."""

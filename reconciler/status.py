@@ -153,6 +153,14 @@ class Board:
                 self._unready.discard(key)
         return news
 
+    def expect(self, links: Iterable[Key]) -> None:
+        """Note declared links that no pass has looked at yet."""
+        for link in links:
+            if self.get(link) is None:
+                pending = LinkStatus(link, "Pending", "not looked at yet")
+                self._of.setdefault(link.ns, {})[link] = pending
+                self._unready.add(link)
+
     def drop(self, ns: NsKey) -> None:
         """Forget a container's links."""
         self._unready.difference_update(self._of.pop(ns, ()))

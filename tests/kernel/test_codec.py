@@ -101,10 +101,12 @@ def test_routes_are_decoded_as_pyroute2_decodes_them(world: Lab) -> None:
     names = {row["ifindex"]: row["ifname"] for row in world.show("", "link")}
     compared = 0
     for body in _messages(routes._ALL):
-        ours, theirs = routes.decode(HERE, names, body, 0, len(body)), _theirs(rtmsg, 24, body)
-        if ours is None:
+        decoded = list(routes.decode(HERE, names, body, 0, len(body)))
+        theirs = _theirs(rtmsg, 24, body)
+        if not decoded:
             assert theirs["proto"] == 2 or theirs["type"] not in nl.ROUTE_TYPES
             continue
+        (ours,) = decoded
         metrics = theirs.get_attr("RTA_METRICS")
         everywhere = "0.0.0.0" if theirs["family"] == 2 else "::"  # noqa: S104 - a destination
         assert (
@@ -142,7 +144,9 @@ def test_what_we_encode_is_what_pyroute2_reads() -> None:
                 group=group, alias="words", promote=True)  # fmt: skip
     peer = Link(key=outer, kind="veth", peer=inner, mtu=9000, up=True, master="s1", group=group,
                 alias="words", silent=True)  # fmt: skip
-    made = [_decoded(r.message) for r in write_links.create(link, peer, _Numbers())]
+    made = [_decoded(r.message) for r in [
+        *write_links.create(link, peer, _Numbers()), *write_links.complete(link, _Numbers())
+    ]]  # fmt: skip
     new = made[0]
     other = new.get_attr("IFLA_LINKINFO").get_attr("IFLA_INFO_DATA").get_attr("VETH_INFO_PEER")
     assert (new["index"], new.get_attr("IFLA_IFNAME"), new.get_attr("IFLA_MTU")) == (
@@ -156,7 +160,7 @@ def test_what_we_encode_is_what_pyroute2_reads() -> None:
     assert made[1].get_attr("IFLA_IFALIAS") == "words"
     assert (made[-1]["flags"] & 1, made[-1]["change"] & 1) == (1, 1)
 
-    plug = [_decoded(r.message) for r in write_links.create(peer, None, _Numbers())]
+    plug = [_decoded(r.message) for r in write_links.complete(peer, _Numbers())]
     assert plug[0].get_attr("IFLA_MASTER") == 7
     six = plug[1].get_attr("IFLA_AF_SPEC").get_attr("AF_INET6")
     assert six.get_attr("IFLA_INET6_ADDR_GEN_MODE") == 1

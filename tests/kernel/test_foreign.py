@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import signal
+import socket
+from collections.abc import Mapping, Sequence
 
+from actuators.requests import Request
+from actuators.transport import Answer, send
+from model.keys import NsKey
+from reconciler.passes import run
 from tests.kernel.lab import Lab, sh
 from tests.kernel.test_drift import DRIFTS, NET
 
@@ -119,3 +125,77 @@ def test_another_route_to_the_same_destination_is_a_conflict(lab: Lab) -> None:
     assert (
         sh("ip", "-n", "node_1", "route", "show", "default").strip().startswith("default dev mine0")
     )
+
+
+def test_an_alternative_name_of_a_foreign_link_is_taken_too(lab: Lab) -> None:
+    """The kernel resolves `altname` like a name; what it leads to is not ours to write to."""
+    lab.add("node_1", "node_2", "node_3")
+    lab.ip("", "link", "add", "mine0", "type", "bridge")
+    lab.ip("", "link", "property", "add", "dev", "mine0", "altname", "node_1-eth0")
+    lab.ip("node_2", "link", "add", "mine0", "type", "bridge")
+    lab.ip("node_2", "link", "property", "add", "dev", "mine0", "altname", "eth0")
+    before = [lab.ip(ns, "-d", "link", "show", "mine0") for ns in ("", "node_2")]
+
+    done = lab.reconcile("--network-file", str(lab.config(NET)), "--once")
+
+    assert done.returncode == 1
+    assert "node_1:eth0: Conflict" in done.stderr
+    assert "node_2:eth0: Conflict: it is another name of mine0" in done.stderr
+    assert lab.addresses("node_3", "eth0") == {"10.0.0.3/16", "fd00::3/64"}
+    assert [lab.ip(ns, "-d", "link", "show", "mine0") for ns in ("", "node_2")] == before
+
+
+def test_whoever_takes_a_name_between_look_and_write_is_not_written_to(lab: Lab) -> None:
+    lab.add("node_1")
+    world = lab.roster(NET).world()
+    taken = False
+
+    def slow(requests: Sequence[Request], sockets: Mapping[NsKey, socket.socket]) -> list[Answer]:
+        nonlocal taken
+        if not taken:
+            taken = True
+            lab.ip("", "link", "add", "s1", "type", "bridge")
+            lab.ip("node_1", "link", "add", "eth0", "type", "bridge")
+        return send(requests, sockets)
+
+    done = run(world, decide=lambda plan, _desired: plan, sender=slow)
+
+    assert done.outcome is not None
+    assert done.outcome.failures
+    for ns, name in (("", "s1"), ("node_1", "eth0")):
+        link = lab.link(ns, name) or {}
+        assert (link["operstate"], link.get("ifalias"), link["group"]) == ("DOWN", None, "default")
+    assert lab.addresses("node_1", "eth0") == set()
+
+
+def test_a_foreign_veth_whose_indexes_happen_to_fit_is_no_end_of_ours(lab: Lab) -> None:
+    """Docker's own eth0 has its peer in the host's namespace; its index says nothing about ours."""
+    lab.add("node_1", "elsewhere", "node_2")
+    lab.converge(NET)
+    outer, inner = lab.index("", "node_1-eth0"), lab.index("node_1", "eth0")
+    words = f"link add foreign index {inner} netns node_2 type veth peer name mine index {outer}"
+    lab.ip("node_2", "link", "del", "eth0")
+    lab.ip("elsewhere", *words.split())
+    lab.ip("node_2", "link", "set", "foreign", "name", "eth7")
+
+    steps = lab.preview(NET).plan.steps
+
+    assert {s.key.ns.name for s in steps if s.key.ns.kind == "container"} == {"node_2"}
+    assert "self:node_1-eth0" not in {str(s.key) for s in steps}
+
+
+def test_a_next_hop_that_somebody_adds_to_our_ipv6_route_stays(lab: Lab) -> None:
+    lab.add("node_1")
+    lab.converge(NET)
+    lab.ip("node_1", "-6", "route", "append", "fd01::/64", "via", "fd00::77")
+    before = lab.ip("node_1", "-6", "route", "show", "fd01::/64")
+    assert "fd00::77" in before
+    assert lab.converge(NET).plan.steps == ()
+    assert lab.ip("node_1", "-6", "route", "show", "fd01::/64") == before
+
+
+def test_a_blackhole_waits_for_the_link_that_declares_it(lab: Lab) -> None:
+    lab.add("node_1")
+    lab.ip("node_1", "link", "add", "eth0", "type", "bridge")
+    lab.converge(NET)
+    assert "blackhole" not in lab.ip("node_1", "route")

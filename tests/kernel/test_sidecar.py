@@ -171,3 +171,83 @@ def test_the_data_plane_in_the_hosts_namespace(lab: Lab) -> None:
     assert lab.link("host", "node_1-eth0")
     assert lab.link("", "node_1-eth0") is None
     assert lab.pings("node_1", "10.0.255.1")
+
+
+def test_what_can_never_be_made_costs_nothing_while_it_waits(lab: Lab) -> None:
+    """Also when its container is gone: nothing of it is tried again and again."""
+    lab.add("node_1", "node_2")
+    lab.ip("node_2", "link", "add", "mine0", "type", "bridge")
+    lab.config(
+        NET.replace("10.0.0.1/16}", "10.0.0.1/16, route: 203.0.113.0/24 via 10.0.9.9 src 10.0.0.1}")
+    )
+    with lab.sidecar("--interval", "3600") as sidecar:
+        lab.until_log("step_failed")  # replica 2 has no address 10.0.0.1 to prefer
+        lab.until_log("node_1")
+        lab.monitor.settle()
+        before = _ticks(sidecar.pid)
+        lab.monitor.wait(2)
+        waiting = _ticks(sidecar.pid) - before
+        lab.remove("node_2")
+        lab.monitor.settle()
+        before = _ticks(sidecar.pid)
+        lab.monitor.wait(2)
+        assert waiting < 20, "hundredths of a second, in two"
+        assert _ticks(sidecar.pid) - before < 10
+        assert lab.reconcile("status").returncode == 0
+
+
+def _ticks(pid: int) -> int:
+    """CPU time of a process so far, in hundredths of a second (proc(5), utime and stime)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def test_a_pinned_plane_that_somebody_removes_is_made_again(lab: Lab) -> None:
+    lab.add("node_1", "server")
+    lab.config(NET)
+    with lab.sidecar("--dataplane", "pinned", "--interval", "1"):
+        lab.until_log("All links connected")
+        lab.ip("", "netns", "del", "relink-lab")
+        lab.wait_for(lambda: lab.link("relink-lab", "node_1-eth0"), 15)
+        lab.wait_for(lambda: lab.pings("node_1", "10.0.255.1"))
+        # Its doorbell is that of the new plane: an hour of ticks would not repair this in time.
+        lab.ip("relink-lab", "link", "set", "node_1-eth0", "nomaster")
+        lab.wait_for(lambda: (lab.link("relink-lab", "node_1-eth0") or {}).get("master") == "s1")
+
+
+def test_a_bridge_that_becomes_free_frees_every_link_that_waited(lab: Lab) -> None:
+    lab.add("node_1", "server")
+    lab.ip("", "link", "add", "s1", "type", "bridge")
+    lab.config(NET)
+    with lab.sidecar("--interval", "3600"):
+        lab.until_log("not_ready")
+        lab.ip("", "link", "del", "s1")
+        lab.until_log("All links connected")
+
+
+def test_connected_is_said_again_after_more_is_declared(lab: Lab) -> None:
+    lab.add("node_1", "server")
+    lab.config("links: [{service: node, bridge: s1, ip: 10.0.0.1/16}]")
+    with lab.sidecar("--interval", "3600"):
+        lab.until_log("All links connected")
+        lab.config(NET)
+        lab.wait_for(lambda: lab.log().count("All links connected") == 2)
+        assert lab.addresses("server", "eth0") == {"10.0.255.1/16"}
+
+
+def test_a_file_behind_a_link_that_is_swapped(lab: Lab) -> None:
+    """As Kubernetes mounts configuration: net.yaml -> ..data/net.yaml, ..data -> one of several."""
+    lab.add("node_1")
+    for number in (1, 2, 3):
+        version = lab.directory / f"v{number}"
+        version.mkdir()
+        text = f"links: [{{service: node, bridge: s1, ip: 10.0.0.{number}/16}}]"
+        (version / "net.yaml").write_text(text)
+    (lab.directory / "..data").symlink_to("v1")
+    (lab.directory / "net.yaml").symlink_to("..data/net.yaml")
+    with lab.sidecar("--interval", "3600"):
+        lab.until_log("All links connected")
+        for number in (2, 3):
+            (lab.directory / "new").symlink_to(f"v{number}")
+            (lab.directory / "new").rename(lab.directory / "..data")
+            lab.wait_for(lambda n=number: lab.addresses("node_1", "eth0") == {f"10.0.0.{n}/16"})

@@ -5,16 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 from model.keys import SELF, Key, NsKey, link_key
+from model.ownership import group_of
 from model.resources import Address, Link
 from model.snapshot import NamespaceState, assemble
 
 A, B = NsKey("container", "a", "1"), NsKey("container", "b", "2")
 
 
-def veth(ns: NsKey, dev: str, index: int, peer_index: int, *, away: bool = True) -> Link:
+OURS = group_of("lab")
+
+
+def veth(
+    ns: NsKey, dev: str, index: int, peer_index: int, *, away: bool = True, group: int = OURS
+) -> Link:
     return Link(
-        key=link_key(ns, dev), kind="veth", index=index, peer_index=peer_index, peer_away=away
-    )
+        key=link_key(ns, dev), kind="veth", index=index, peer_index=peer_index, peer_away=away,
+        group=group,
+    )  # fmt: skip
 
 
 def state(*links: Link, highest: int = 0) -> NamespaceState:
@@ -50,6 +57,14 @@ def test_the_same_index_in_two_containers_is_no_matter() -> None:
     )
     assert found["a:eth0"] == "self:a-eth0"
     assert found["b:eth0"] == "self:b-eth0"
+
+
+def test_ends_that_do_not_carry_one_instances_mark_are_no_pair() -> None:
+    a = NsKey("container", "a", "a")
+    for group in (0, group_of("other")):
+        foreign = state(veth(a, "eth0", 2, 7, group=group))
+        assert not peers(plane=state(veth(SELF, "a-eth0", 7, 2)), a=foreign)
+        assert not peers(plane=state(veth(SELF, "x", 7, 2, group=0)), a=foreign)
 
 
 def test_an_end_whose_other_end_names_another_index_is_alone() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler import control
 from reconciler.cli import main
 
 Run = Callable[..., tuple[int, str, str]]
@@ -123,3 +125,27 @@ def test_a_closed_pipe_is_no_error() -> None:
     )  # fmt: skip
     os.close(write)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_control_socket_goes_where_its_owner_may_write(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("os.access", lambda _path, _mode: False)  # /run is somebody else's
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert control.directory() == tmp_path / "relink"
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert str(os.getuid()) in str(control.directory())
+
+
+def test_a_socket_that_a_killed_sidecar_left_counts_for_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(control, "directory", lambda: tmp_path)
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "dead.sock"))
+    with socket.socket(socket.AF_UNIX) as alive:
+        alive.bind(str(tmp_path / "alive.sock"))
+        alive.listen()
+        assert control.instances() == ["alive"]
+    assert control.ask("dead") is None
+    assert control.ask("none") is None

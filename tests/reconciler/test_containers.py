@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given, settings
@@ -178,3 +179,15 @@ def test_whatever_happened_the_world_is_as_computed_afresh(steps: list[tuple[str
     if not roster.contested:  # then a pass looks at everything, and none of this is used
         assert roster.owners == fresh.owners
         assert not roster.departed & roster.owners.keys()
+
+
+def test_a_renamed_container_is_one_container() -> None:
+    roster = Roster(config({"container": "web", "bridge": "s1", "ip": "10.0.0.1/24"}), FACTS)
+    web = Container(id="e" * 64, name="web", runtime="docker", netns="")
+    old = roster.put(web)
+    new = roster.put(replace(web, name="other"))
+    assert old is not None
+    assert new is None, "nothing is declared for it under its new name"
+    assert [ns.name for ns in roster.containers] == ["other"]
+    assert roster.departed == {"web-eth0"}
+    assert roster.find("docker", web.id) == next(iter(roster.containers))

@@ -290,7 +290,7 @@ def test_status_as_data() -> None:
     assert (found["version"], found["connected"], found["instance"]) == (1, False, "lab")
     assert [link["key"] for link in found["links"]] == ["node_3:eth1", "node_5:eth0"]
     assert found["links"][1] == {
-        "key": "node_5:eth0", "state": "Ready", "message": "", "bridge": "s1",
+        "key": "node_5:eth0", "container": NS.id, "state": "Ready", "message": "", "bridge": "s1",
         "addresses": ["10.0.1.5/24", "fd00::5/64"], "because": WHY,
     }  # fmt: skip
     assert status_data([READY])["connected"]
