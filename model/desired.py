@@ -165,16 +165,19 @@ def matches(owner: Owner, container: Container, facts: Facts) -> bool:
     """Tell whether an entry for `owner` is for this container."""
     if owner.kind == "container":
         return owner.name == container.name
-    return (
-        owner.name == container.service
-        and (not facts.project or facts.project == container.project)
-        and (not facts.workdir or facts.workdir == container.workdir)
+    return owner.name == container.service and _in_project(container, facts)
+
+
+def _in_project(container: Container, facts: Facts) -> bool:
+    """Tell whether a container is of the project; plain namespaces are of none, and of each."""
+    return (not facts.project or container.project in ("", facts.project)) and (
+        not facts.workdir or container.workdir in ("", facts.workdir)
     )
 
 
 def namespace_of(container: Container, facts: Facts) -> NsKey:
     """Return the key of a container's namespace: `node_5` for a replica, else its full name."""
-    ours = container.service and (not facts.project or facts.project == container.project)
+    ours = container.service and _in_project(container, facts)
     name = f"{container.service}_{container.number}" if ours else container.name
     return NsKey("container", name, container.id)
 
