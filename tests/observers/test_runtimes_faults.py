@@ -161,7 +161,7 @@ def test_a_bad_list_is_no_list(fake: FakeEngine, reply: Reply) -> None:
         began = time.monotonic()
         with pytest.raises(EngineUnavailableError) as caught:
             engine.list()
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 60, "it hung"
         assert str(caught.value).startswith(f"docker at {fake.path}: ")
         assert "\n" not in str(caught.value)
 
