@@ -145,7 +145,7 @@ class KernelDoorbell:
             if kind not in _LINK_EVENTS or data[start] == _AF_BRIDGE:
                 continue
             found = nl.attributes(data, start + 16, end)
-            name = found.get(nl.IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="surrogateescape")
+            name = found.get(nl.IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="backslashreplace")
             group = nl.U32.unpack(found[nl.IFLA_GROUP])[0] if nl.IFLA_GROUP in found else 0
             yield RangLink(name, group)
 

@@ -103,7 +103,8 @@ def decode(ns: NsKey, data: bytes, start: int, end: int) -> Link | None:
 
 
 def _string(payload: bytes) -> str:
-    return payload.rstrip(b"\0").decode(errors="surrogateescape")
+    # A name need not be text. Ours are; of others it is only shown, never sent back.
+    return payload.rstrip(b"\0").decode(errors="backslashreplace")
 
 
 def _other_names(properties: bytes) -> tuple[str, ...]:

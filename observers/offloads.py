@@ -34,5 +34,5 @@ def _ioctl(sock: socket.socket, dev: str, value: bytearray) -> None:
     import ctypes  # noqa: PLC0415 - the one place that needs an address of a buffer
 
     pointer = ctypes.addressof(ctypes.c_char.from_buffer(value))
-    request = struct.pack("16sP16x", dev.encode(errors="surrogateescape"), pointer)  # ifreq
+    request = struct.pack("16sP16x", dev.encode(), pointer)  # ifreq
     fcntl.ioctl(sock.fileno(), SIOCETHTOOL, request)

@@ -37,12 +37,12 @@ def decode(
     to one destination by itself and tells the protocol of the first only, so that none of them
     counts as ours: a hop of ours is seen to be there, and none is ever removed.
     """
-    family, length, _src, _tos, table, protocol, scope, kind, flags = nl.RTMSG.unpack_from(
+    family, length, _src, tos, table, protocol, scope, kind, flags = nl.RTMSG.unpack_from(
         data, start
     )
     if protocol == nl.RTPROT_KERNEL or kind not in nl.ROUTE_TYPES or flags & nl.RTM_F_CLONED:
         return
-    if family not in (nl.AF_INET, nl.AF_INET6):
+    if family not in (nl.AF_INET, nl.AF_INET6) or tos:  # another route, for other packets
         return
     found = nl.attributes(data, start + 12, end)
     type_ = nl.ROUTE_TYPES[kind]

@@ -56,7 +56,11 @@ def _container(
     resources: dict[Key, Resource] = {link.key: link for link in found}
     if found:
         resources.update((a.key, a) for a in addresses.read_all(ns, sock, names))
-    resources.update((r.key, r) for r in routes.read_all(ns, sock, names))
+    for route in routes.read_all(ns, sock, names):
+        # Of several to one destination by one interface (`ip route append`) ours counts, else the
+        # first: that is the one which the kernel uses.
+        if route.key not in resources or route.owned:
+            resources[route.key] = route
     for link in found:
         if wanted := features.get(link.key.dev):
             offload = offloads.read(ns, sock, link.key.dev, wanted)

@@ -37,6 +37,7 @@ class Outcome:
     failures: tuple[Failure, ...] = ()
 
 
+_LAST_INDEX = 2**31 - 1  # an interface index is a positive int; anybody may take the last one
 Send = Callable[[Sequence[Request], Mapping[NsKey, socket.socket]], list[Answer]]
 
 
@@ -54,6 +55,9 @@ class _Numbers:
 
     def free_index(self, link: Key) -> int:
         highest = self.highest.get(link.ns) or self.snapshot.highest_index.get(link.ns, 0)
+        if highest >= _LAST_INDEX:  # the kernel finds a gap
+            self.made[link] = 0
+            return 0
         self.highest[link.ns] = self.made[link] = highest + 1
         return highest + 1
 
@@ -120,7 +124,7 @@ class _Run:
         for step, each in batch:
             wrong = [a for a in [next(answers) for _ in each] if a.verdict != Verdict.DONE]
             if not wrong:
-                if each and _makes(step) and step.peer is None:
+                if each and _makes(step) and not self.numbers.made.get(step.key):
                     self.numbers.learn(step.key)
             elif missing := self._missing(step):
                 self._hold_back(step, missing)

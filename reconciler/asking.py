@@ -9,7 +9,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.control import ask, instances
+from reconciler.control import ask, instances, is_name
 
 OK, FAILED, CHANGES = 0, 1, 2
 
@@ -20,7 +20,10 @@ def status(options: Namespace) -> int | None:
     Raises:
         OSError: there is one, and it does not answer.
     """
-    answer = ask(_instance(options))
+    instance = _instance(options)
+    if not is_name(instance):
+        raise OSError(f"--instance {instance!r}: at most 64 printable characters without '/'")
+    answer = ask(instance)
     if answer is None:
         return FAILED if options.check else None
     if options.check:

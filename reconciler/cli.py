@@ -179,7 +179,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         try:
             answered = asking.status(options)
         except OSError as error:
-            parser.error(f"the sidecar does not answer: {error}")
+            parser.error(f"no answer from a sidecar: {error}")
         if answered is not None:
             return answered
         if not (options.network_file or options.compose_file):

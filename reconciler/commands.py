@@ -24,7 +24,7 @@ from observers.namespaces import path_of
 from observers.own import own_compose, own_container_id
 from observers.runtimes import EngineUnavailableError, Runtime, delays
 from reconciler.containers import Roster
-from reconciler.control import AlreadyRunningError
+from reconciler.control import AlreadyRunningError, is_name
 from reconciler.passes import Pass
 from reconciler.passes import run as run_pass
 from reconciler.plan import Plan
@@ -108,7 +108,7 @@ def _facts(options: Namespace, loaded: Loaded, runtimes: Sequence[Runtime]) -> F
         if own and own.project:
             project, workdir = own.project, own.workdir
     instance = options.instance or project or "relink"
-    if "/" in instance or not instance.isprintable() or len(instance) > 64:
+    if not is_name(instance):
         raise CommandError(f"--instance {instance!r}: at most 64 printable characters without '/'")
     plane = {"self": SELF, "host": HOST, "pinned": NsKey("pinned", "pinned", instance)}
     return Facts(

@@ -23,8 +23,14 @@ def directory() -> Path:
     run = Path("/run/relink")
     if os.access(run if run.exists() else run.parent, os.W_OK):
         return run
-    own = os.environ.get("XDG_RUNTIME_DIR") or f"{tempfile.gettempdir()}/relink-{os.getuid()}"
-    return Path(own) / "relink"
+    if own := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(own) / "relink"
+    return Path(tempfile.gettempdir()) / f"relink-{os.getuid()}"
+
+
+def is_name(instance: str) -> bool:
+    """Tell whether an instance can be called that: it names a socket."""
+    return "/" not in instance and instance.isprintable() and 0 < len(instance) <= 64
 
 
 def instances() -> list[str]:
@@ -66,8 +72,9 @@ class Control:
         from aiohttp import web  # noqa: PLC0415 - only the sidecar needs a server
 
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._path.parent.stat().st_uid != os.geteuid():
-            raise OSError(errno.EPERM, "is somebody else's", str(self._path.parent))
+        found = self._path.parent.stat()
+        if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+            raise OSError(errno.EPERM, "others may write there", str(self._path.parent))
         # The lock goes with the process, however it ends; the socket file stays behind a crash.
         lock = self._path.with_suffix(".lock")
         self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

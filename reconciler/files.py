@@ -16,9 +16,10 @@ _TOGETHER = 0.05  # seconds: several files saved in a moment are read together
 class FileWatch:
     """Calls `changed` in the running event loop, while it lives.
 
-    An editor replaces a file rather than writing it, so the directory is watched; a bind-mounted
-    file changes without its directory, so the file is watched too. Either only says when to look:
-    what counts is the file at the end of every link.
+    An editor replaces a file rather than writing it, so the directory is watched, and its own
+    directory for when it is replaced; a bind-mounted file changes without its directory, so the
+    file is watched too. All that only says when to look: what counts is the file at the end of
+    every link.
     """
 
     def __init__(self, names: Iterable[str], changed: Callable[[], None]) -> None:
@@ -34,7 +35,7 @@ class FileWatch:
     def _watch(self) -> None:
         """Watch what is there now; watching a thing twice is watching it once."""
         for path in self._paths:
-            for target in (path.parent, path):
+            for target in (path, path.parent, path.parent.parent):
                 with contextlib.suppress(OSError):
                     self._inotify.add(target, _EVENTS)
 
@@ -52,6 +53,7 @@ class FileWatch:
 
     def _rang(self) -> None:
         self._inotify.read()
+        self._watch()  # a directory that was replaced is another one
         self.check()
 
     def _soon(self) -> None:

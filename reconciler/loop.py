@@ -98,7 +98,7 @@ class Sidecar:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._told_to_stop, number)
         self._loop.add_signal_handler(signal.SIGHUP, self._reload)
-        self._start_listening()
+        self._start_listening(KernelDoorbell(self.roster.facts.plane))
         stack.callback(self._stop_listening)
         if not self._bell.hears_containers:
             reason = "drift inside containers waits for the next tick"
@@ -140,6 +140,7 @@ class Sidecar:
             match rang:
                 case Rang(ns):
                     if ns in self.roster.containers:
+                        self.ledger.hurry(ns)
                         self.ring(ns)
                 case Deaf():
                     log.warning("kernel_events_lost", doing="looking at everything")
@@ -301,12 +302,13 @@ class Sidecar:
             return False
         await self._loop.run_in_executor(self._executor, planes.create, path_of(plane))
         log.warning("data_plane_replaced", path=path_of(plane))
+        new = KernelDoorbell(plane)  # before the old one goes: this may fail, and be tried again
         self._stop_listening()
-        self._start_listening()
+        self._start_listening(new)
         return True
 
-    def _start_listening(self) -> None:
-        self._bell = KernelDoorbell(self.roster.facts.plane)
+    def _start_listening(self, bell: KernelDoorbell) -> None:
+        self._bell = bell
         self._loop.add_reader(self._bell.fileno(), self._kernel_rang)
 
     def _stop_listening(self) -> None:
@@ -314,10 +316,12 @@ class Sidecar:
         self._bell.close()
 
     def _plane_failed(self, error: OSError) -> None:
-        facts = self.roster.facts
-        self.plane_error = f"the data plane {path_of(facts.plane)}: {error.strerror or error}"
-        self.board.doubt(self.plane_error)
-        log.error("pass_failed", reason=self.plane_error)
+        reason = f"the data plane {path_of(self.roster.facts.plane)}: {error.strerror or error}"
+        if reason != self.plane_error:
+            log.error("pass_failed", reason=reason)
+        self.plane_error = reason
+        self.board.doubt(reason)
+        self.connected = False
         self._loop.call_later(_AGAIN, self.ring, None)
 
     def _learned(self, done: Pass, scope: frozenset[NsKey] | None) -> None:
@@ -327,7 +331,12 @@ class Sidecar:
             return
 
         def looked_at(key: Key) -> bool:
-            return scope is None or key in done.desired.resources or key in done.snapshot.resources
+            return (
+                scope is None
+                or key.ns in scope
+                or key in done.desired.resources
+                or key in done.snapshot.resources
+            )
 
         fights = self.ledger.note(done.plan, outcome, looked_at, self._loop.time())
         self.ledger.forget(self._is_unknown)  # what stopped while the pass ran

@@ -13,6 +13,7 @@ from reconciler.diff import Change, requires
 from reconciler.plan import Plan
 
 FIRST, LONGEST = 0.1, 60.0  # seconds
+HURRIED = 1.0  # seconds between two tries however often its namespace rings
 FIGHT = 3  # passes in a row with the same difference
 
 
@@ -24,6 +25,7 @@ class Entry:
         intent: what was tried; another intent or another observation starts afresh.
         failures: how often in a row.
         due: when to try again.
+        tried: when it was tried last.
         message: why it failed, or what it fights over.
         repeats: how often in a row the step succeeded and the same difference came back.
         fighting: it came back too often.
@@ -32,6 +34,7 @@ class Entry:
     intent: tuple[object, ...]
     failures: int = 0
     due: float = 0.0
+    tried: float = 0.0
     message: str = ""
     repeats: int = 0
     fighting: bool = False
@@ -83,7 +86,9 @@ class Ledger:
             wait = _wait(failures)
             if failure.verdict == Verdict.VANISHED and failures == 1:
                 wait = 0.0
-            self.entries[step.key] = Entry(_intent(step), failures, now + wait, failure.message)
+            self.entries[step.key] = Entry(
+                _intent(step), failures, now + wait, now, failure.message
+            )
         for step in outcome.done:
             old = self._same(step)
             repeats = old.repeats + 1 if old and not old.failures else 1
@@ -100,6 +105,12 @@ class Ledger:
         """Start afresh with the keys for which `unknown` holds: their container lives anew."""
         for key in [key for key in self.entries if unknown(key)]:
             del self.entries[key]
+
+    def hurry(self, ns: NsKey) -> None:
+        """Something changed in a namespace: what failed there may succeed now, once a second."""
+        for key, entry in self.entries.items():
+            if key.ns == ns and entry.failures:
+                self.entries[key] = replace(entry, due=min(entry.due, entry.tried + HURRIED))
 
     def next_due(self) -> float | None:
         """Return when the next step may be tried again, None if nothing waits."""

@@ -46,6 +46,7 @@ def private_run() -> None:
     for directory in ("/run/netns", "/run/relink"):
         Path(directory).mkdir(exist_ok=True)
         mount("tmpfs", directory, "tmpfs")
+        Path(directory).chmod(0o755)
 
 
 def sh(*words: str, check: bool = True) -> str:

@@ -144,3 +144,25 @@ def test_outer_ends_and_bridges_send_nothing(lab: Lab) -> None:
                 break
     assert frames, "the containers' own router solicitations show that the capture works"
     assert [f for f in frames if f[6:12] in ours] == []
+
+
+def test_somebody_who_has_the_last_interface_index_is_no_matter(lab: Lab) -> None:
+    lab.add("node_1")
+    lab.ip("node_1", "link", "add", "name", "huge", "index", str(2**31 - 1), "type", "bridge")
+    done = lab.converge(NET)
+    assert done.outcome is not None
+    assert done.outcome.failures == ()
+    assert lab.addresses("node_1", "eth0") == {"10.0.0.1/16"}
+    assert lab.converge(NET).plan.steps == ()
+
+
+def test_a_name_that_is_not_text_is_a_name(lab: Lab) -> None:
+    lab.add("node_1")
+    lab.converge(NET)
+    lab.ip("node_1", "link", "set", "eth0", "down")
+    lab.ip("node_1", "link", "set", "eth0", "name", os.fsdecode(b"\xff"))
+    file = str(lab.directory / "net.yaml")
+    seen = lab.reconcile("--network-file", file, "--dry-run", "--output", "json")
+    assert (seen.returncode, seen.stderr) == (2, "")
+    assert lab.reconcile("--network-file", file, "--once").returncode == 0
+    assert lab.addresses("node_1", "eth0") == {"10.0.0.1/16"}

@@ -199,3 +199,18 @@ def test_a_blackhole_waits_for_the_link_that_declares_it(lab: Lab) -> None:
     lab.ip("node_1", "link", "add", "eth0", "type", "bridge")
     lab.converge(NET)
     assert "blackhole" not in lab.ip("node_1", "route")
+
+
+def test_a_route_that_somebody_appends_to_ours_does_not_hide_it(lab: Lab) -> None:
+    declared = "links: [{container: a, bridge: s1, ip: [10.0.0.1/16, 'fd00::1/64'], route: ROUTES}]"
+    routes = "['10.9.0.0/16 via 10.0.0.254', 'fd09::/64 via fd00::5']"
+    lab.add("a")
+    lab.converge(declared.replace("ROUTES", routes))
+    lab.ip("a", "route", "append", "10.9.0.0/16", "via", "10.0.0.77")
+    lab.ip("a", "-6", "route", "append", "fd09::/64", "via", "fd00::6")
+    done = lab.converge(declared.replace("ROUTES", routes))
+    assert (done.plan.steps, done.plan.obstacles) == ((), ())
+    lab.converge(declared.replace("ROUTES", "[]"))
+    left = lab.ip("a", "route", "show", "10.9.0.0/16")
+    assert "10.0.0.77" in left
+    assert "10.0.0.254" not in left

@@ -258,3 +258,32 @@ def test_a_file_behind_a_link_that_is_swapped(lab: Lab) -> None:
             (lab.directory / "new").symlink_to(f"v{number}")
             (lab.directory / "new").rename(lab.directory / "..data")
             lab.wait_for(lambda n=number: lab.addresses("node_1", "eth0") == {f"10.0.0.{n}/16"})
+
+
+def test_what_stood_in_the_way_of_a_route_goes_and_it_is_tried_at_once(lab: Lab) -> None:
+    lab.add("node_1")
+    route = "route: 10.5.0.0/16 via 10.77.0.1"
+    lab.config(NET.replace("10.0.0.1/16}", f"10.0.0.1/16, {route}}}"))
+    with lab.sidecar("--interval", "3600"):
+        for _ in range(6):  # by now the next try is seconds away
+            lab.monitor.wait(0.5)
+            lab.monitor.heard()
+        lab.ip("node_1", "addr", "add", "10.77.0.2/24", "dev", "eth0")
+        lab.until_log("All links connected", 3)
+
+
+def test_a_directory_of_configuration_that_is_replaced(lab: Lab) -> None:
+    lab.add("node_1")
+    there, new = lab.directory / "there", lab.directory / "new"
+    there.mkdir()
+    (there / "net.yaml").write_text(NET)
+    (lab.directory / "net.yaml").symlink_to("there/net.yaml")
+    with lab.sidecar("--interval", "3600", "--network-file", str(there / "net.yaml")):
+        lab.until_log("node_1:eth0")
+        new.mkdir()
+        (new / "net.yaml").write_text(NET.replace("10.0.0.1/16", "10.0.0.9/16"))
+        there.rename(lab.directory / "old")
+        new.rename(there)
+        lab.wait_for(lambda: lab.addresses("node_1", "eth0") == {"10.0.0.9/16"})
+        (there / "net.yaml").write_text(NET.replace("10.0.0.1/16", "10.0.0.8/16"))
+        lab.wait_for(lambda: lab.addresses("node_1", "eth0") == {"10.0.0.8/16"})
