@@ -130,6 +130,15 @@ def test_a_network_file_alone_with_variables() -> None:
         _remove(names)
 
 
+def test_a_network_file_with_variables_under_compose() -> None:
+    names = {f"NODE_NAME_{n}": f"{name}-c" for n, name in enumerate(NODE_NAMES, 1)}
+    with project(EXAMPLES / "test3-compose.yaml", "relink-test3", names) as compose:
+        compose.up()
+        compose.connected()
+        ((service, _index, address),) = promised("test3-compose.yaml")
+        compose.ping(service, address)
+
+
 def _remove(names: tuple[str, ...]) -> None:
     """Remove those containers of these names that exist."""
     for name in set(docker("ps", "--all", "--format={{.Names}}").splitlines()) & set(names):
