@@ -100,15 +100,24 @@ def stable_mac(instance: str, owner: str, dev: str, offset: int) -> str:
     return offset_mac(":".join(f"{value:012x}"[i : i + 2] for i in range(0, 12, 2)), offset)
 
 
+def _can_be_a_name(name: str) -> bool:
+    # dev_valid_name(), net/core/dev.c; and a % stands for a number that the kernel chooses.
+    return (
+        len(name.encode()) <= DEVICE_NAME_MAX
+        and name.isprintable()
+        and not re.search(r"[\s/:%]", name)
+    )
+
+
 def outer_names(full: Mapping[str, str], container_id: str) -> dict[str, str]:
     """Shorten the names of the outer ends of one container's links to what an interface may have.
 
     `full` maps each interface to the name that its outer end should have, `<owner>-<dev>`. A longer
-    one becomes `c<8 of id>-<5 of dev>` as in conlink while that is unique in the container, and a
-    hash of the whole name where it is not.
+    one, or one that no interface can have, becomes `c<8 of id>-<5 of dev>` as in conlink while that
+    is unique in the container, and a hash of the whole name where it is not.
     """
     names = dict(full)
-    long = [dev for dev, name in full.items() if len(name.encode()) > DEVICE_NAME_MAX]
+    long = [dev for dev, name in full.items() if not _can_be_a_name(name)]
     short = {dev: f"c{container_id[:8]}-{dev[:5]}" for dev in long}
     for dev in long:
         unique = [*short.values(), *full.values()].count(short[dev]) == 1

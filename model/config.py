@@ -1,14 +1,14 @@
-"""The configuration language as typed, canonical values; all errors at once, with their places."""
+"""The configuration language: documents become what is declared, or all their errors at once."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
-from model import ethtool, netem, route
+from model import ethtool, netem, netem_mapping, route
 from model.addressing import (
     AddressError,
     IPAddress,
@@ -16,105 +16,37 @@ from model.addressing import (
     parse_interface,
     parse_mac,
 )
+from model.declared import (
+    DEFAULT_OFFSETS,
+    BridgeSpec,
+    CommandSpec,
+    Config,
+    Forward,
+    LinkSpec,
+    Owner,
+    TunnelSpec,
+)
 from model.document import Node, mapping, merge, shorten
+from model.kinds import KINDS, ipvlan, macvlan, vxlan
 from model.options import OptionError
 from model.problems import ConfigError, Place, Problem
 from model.route import RouteError, RouteSpec
 
-BridgeMode = Literal["auto", "ovs", "linux", "patch"]
-VLAN_FAMILY = frozenset({"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap"})
+VLAN_FAMILY = frozenset(name for name, kind in KINDS.items() if kind.stacked)
 MODES = {
-    "macvlan": ("private", "vepa", "bridge", "passthru", "source"),
-    "macvtap": ("private", "vepa", "bridge", "passthru", "source"),
-    "ipvlan": ("l2", "l3", "l3s"),
-    "ipvtap": ("l2", "l3", "l3s"),
+    "macvlan": tuple(macvlan.MODES),
+    "macvtap": tuple(macvlan.MODES),
+    "ipvlan": tuple(ipvlan.MODES),
+    "ipvtap": tuple(ipvlan.MODES),
 }
-_DEFAULT_BASE = {"veth": "conlink", "dummy": "local"}
-_FORWARD = re.compile(r"([0-9]{1,9}):([0-9]{1,9})/(tcp|udp)")
+# Where the other side of a link is; the first is the default.
+BASES = {"veth": ("conlink",), "dummy": ("local",)}
+_STACKED_BASES = ("host", "conlink", "local")
+_NOT_PER_REPLICA = ("service", "container", "offset", "per-replica")
+_PORTS = r"([0-9]{1,9})(?:-([0-9]{1,9}))?"
+_FORWARD = re.compile(rf"{_PORTS}:{_PORTS}/(tcp|udp)")
+_MOST_PORTS = 4096
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Whose containers an entry is for: exactly one of a compose service and a container name."""
-
-    kind: Literal["service", "container"]
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class Forward:
-    """Port `outside` of the sidecar leads to port `inside` of the container."""
-
-    outside: int
-    inside: int
-    protocol: Literal["tcp", "udp"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkSpec:
-    """One declared link; see schema.json for the meaning of each key."""
-
-    place: Place
-    owner: Owner
-    type: str = "veth"
-    dev: str = "eth0"
-    base: str = "conlink"
-    bridge: str = ""
-    outer_dev: str = ""
-    ips: tuple[IPInterface, ...] = ()
-    mac: str = ""
-    mtu: int | None = None
-    routes: tuple[RouteSpec, ...] = ()
-    nat: IPAddress | None = None
-    netem: netem.Netem | None = None
-    mode: str = ""
-    vlanid: int | None = None
-    forwards: tuple[Forward, ...] = ()
-    ethtool: ethtool.Ethtool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BridgeSpec:
-    """One switch, declared or only named; mode None is the default mode."""
-
-    place: Place
-    name: str
-    mode: BridgeMode | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TunnelSpec:
-    """One declared tunnel."""
-
-    place: Place
-    type: Literal["geneve", "vxlan"]
-    bridge: str
-    remote: IPAddress
-    vni: int
-    netem: netem.Netem | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CommandSpec:
-    """One declared command; `argv` is executed as it is."""
-
-    place: Place
-    owner: Owner
-    argv: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """A whole configuration, merged and checked."""
-
-    links: tuple[LinkSpec, ...] = ()
-    bridges: tuple[BridgeSpec, ...] = ()
-    tunnels: tuple[TunnelSpec, ...] = ()
-    commands: tuple[CommandSpec, ...] = ()
 
 
 def merge_links(root: Node) -> Node:
@@ -151,8 +83,11 @@ def parse(root: Node) -> Config:
         tunnels=tuple(tunnel for tunnel in tunnels if tunnel),
         commands=tuple(command for command in commands if command),
     )
+    problems.extend(_stacked_on_its_like(config.links))
+    problems.extend(_forwards_on_patches(config))
     names = [_Claim(("name", b.name), "", f"bridge {b.name}", b.place) for b in config.bridges]
     problems.extend(_clashes([*names, *reader.claims]))
+    problems.extend(_repeated(config.commands))
     if problems:
         raise ConfigError(problems)
     return config
@@ -187,6 +122,7 @@ class _Claim:
     what: str
     whose: str
     place: Place
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,9 +154,28 @@ class _Reader:
         self.wrong(node, "neither 'service' nor 'container' is given; one of them is needed")
         return None
 
+    def netem_mapping(self, node: Node) -> netem.Netem | None:
+        values = {key: str(n.bare()) for key, n in node.items()}
+        before = len(self.problems)
+        wrong: set[str] = set()
+        # Key by key first, so that the place is the wrong one's.
+        for key, text in netem_mapping.texts(values).items():
+            count = len(self.problems)
+            word = text.partition(" ")[0]
+            if word not in wrong:
+                self.attempt(Node(text, node.place_of((key,))), netem.check)
+            if len(self.problems) > count:
+                wrong.add(word)
+        text = netem_mapping.whole(values)
+        if not text or len(self.problems) > before:
+            return None
+        return self.attempt(Node(text, node.place), netem.parse)
+
     def netem(self, node: Node) -> netem.Netem | None:
-        parts = _strings(node, "netem")
         child = node.get("netem")
+        if child is not None and isinstance(child.value, Mapping):
+            return self.netem_mapping(child)
+        parts = _strings(node, "netem")
         text = " ".join(str(part.value) for part in parts).strip()
         if child is None or not text:
             return None
@@ -238,10 +193,14 @@ class _Reader:
         if child is None:
             return None
         try:
-            return ipaddress.ip_address(str(child.value))
+            found = ipaddress.ip_address(str(child.value))
         except ValueError:
             self.wrong(child, f"{child.value!r} is not an IP address")
             return None
+        if getattr(found, "scope_id", None):
+            self.wrong(child, f"{child.value!r} has a zone, which is the business of one host")
+            return None
+        return found
 
     def routes(self, node: Node, ips: tuple[IPInterface, ...], dev: str) -> tuple[RouteSpec, ...]:
         parsed: list[RouteSpec] = []
@@ -269,18 +228,19 @@ class _Reader:
         for part in _strings(node, "forward"):
             match = _FORWARD.fullmatch(str(part.value))
             if not match:
-                self.wrong(part, f"{part.value!r} is not port:port/tcp or port:port/udp")
+                message = f"{part.value!r} is not port:port/tcp, port:port/udp, or with ranges"
+                self.wrong(part, f"{message} as 8000-8009:80-89/tcp")
                 continue
-            outside, inside = int(match[1]), int(match[2])
-            for port in (outside, inside):
-                if not 0 < port < 65536:
-                    self.wrong(part, f"port {port} is not between 1 and 65535")
-                    break
-            else:
-                protocol: Any = match[3]
-                parsed.append(Forward(outside, inside, protocol))
-                what = f"port {outside}/{protocol} of the sidecar"
-                self.claims.append(_Claim((outside, protocol), what, whose, part.place))
+            first, last, inner, inner_last = (int(n) if n else 0 for n in match.groups()[:4])
+            outside, inside = (first, last or first), (inner, inner_last or inner)
+            protocol: Any = match[5]
+            if wrong := _wrong_ports(outside, inside):
+                self.wrong(part, wrong)
+                continue
+            parsed.append(Forward(outside, inside, protocol))
+            for port in range(outside[0], outside[1] + 1):
+                what = f"port {port}/{protocol} of the sidecar"
+                self.claims.append(_Claim((port, protocol), what, whose, part.place))
         return tuple(parsed)
 
     def ips(self, node: Node, whose: str) -> tuple[IPInterface, ...]:
@@ -289,7 +249,8 @@ class _Reader:
             ip = self.attempt(part, parse_interface)
             if ip is None:
                 continue
-            if ip.ip.is_unspecified or ip.ip.is_multicast:
+            nowhere = ip.ip.is_unspecified or ip.ip.is_multicast or ip.ip.is_loopback
+            if nowhere or ip.network.prefixlen == 0 or str(ip.ip) == "255.255.255.255":
                 self.wrong(part, f"{ip} cannot be the address of an interface")
             elif (
                 ip.version == 4
@@ -326,7 +287,7 @@ class _Reader:
             owner=owner or Owner("service", "?"),
             type=kind,
             dev=dev,
-            base=_text(node, "base") or _DEFAULT_BASE.get(kind, "host"),
+            base=self.base(node, kind),
             bridge=_text(node, "bridge"),
             outer_dev=outer,
             ips=ips,
@@ -339,13 +300,54 @@ class _Reader:
             vlanid=_int(node, "vlanid"),
             forwards=self.forwards(node, whose),
             ethtool=self.ethtool(node),
+            offsets=self.offsets(node),
+            per_replica=self.per_replica(node, owner),
         )
         if spec.forwards and not ips:
             self.wrong(node.get("forward") or node, "'forward' needs 'ip'")
         if spec.mtu is not None and spec.mtu < 1280 and any(ip.version == 6 for ip in ips):
             # The kernel takes IPv6 off an interface below IPV6_MIN_MTU (include/linux/ipv6.h).
             self.wrong(node.get("mtu") or node, "IPv6 needs an mtu of 1280 or more")
+        if spec.nat and not any(ip.version == spec.nat.version for ip in ips):
+            self.wrong(node.get("nat") or node, f"'nat' needs an IPv{spec.nat.version} 'ip'")
         return spec if owner else None
+
+    def base(self, node: Node, kind: str) -> str:
+        allowed = BASES.get(kind, _STACKED_BASES)
+        base = node.get("base")
+        if base is not None and base.value not in allowed:
+            expected = ", ".join(allowed)
+            self.wrong(base, f"{base.value!r} is no base of {kind}; allowed: {expected}")
+        return str(base.value) if base else allowed[0]
+
+    def offsets(self, node: Node) -> frozenset[str]:
+        if node.get("offset") is None:
+            return DEFAULT_OFFSETS
+        return frozenset(str(part.value) for part in _strings(node, "offset"))
+
+    def per_replica(self, node: Node, owner: Owner | None) -> tuple[LinkSpec, ...]:
+        """Read the link once for each replica that has its own words, which replace the link's."""
+        given = node.get("per-replica")
+        if given is None:
+            return ()
+        if owner and owner.kind == "container":
+            self.wrong(given, "'per-replica' is for links of a service")
+            return ()
+        whole = {key: n for key, n in node.items() if key not in ("offset", "per-replica")}
+        found: list[LinkSpec] = []
+        # What two replicas both claim is seen when they run: one of them may never do.
+        reader = _Reader(self.problems)
+        for entry in given.elements():
+            for key in _NOT_PER_REPLICA:
+                if entry.get(key) is not None:
+                    place = entry.place_of((key,), key=True)
+                    self.problems.append(Problem(place, f"{key!r} cannot differ per replica"))
+            own = {key: n for key, n in entry.items() if key not in _NOT_PER_REPLICA}
+            places = {**(node.key_places or {}), **(entry.key_places or {})}
+            merged = Node({**whole, **own}, entry.place, places)
+            if spec := reader.link(merged):
+                found.append(replace(spec, offsets=self.offsets(node) - own.keys()))
+        return tuple(found)
 
     def keys_of_kind(self, node: Node, kind: str) -> None:
         """Check the keys that only some kinds of link have, or need."""
@@ -369,6 +371,8 @@ class _Reader:
         only("outer-dev", "veth", *sorted(VLAN_FAMILY))
         needs("outer-dev", *sorted(VLAN_FAMILY))
         only("mac", "veth", "dummy", "vlan", "macvlan", "macvtap")
+        if node.get("mac") is not None and _text(node, "mode") == "passthru":
+            self.wrong(node.get("mac") or node, "in mode passthru a link has its parent's 'mac'")
         mode = node.get("mode")
         if mode is not None and kind in MODES and mode.value not in MODES[kind]:
             allowed = ", ".join(MODES[kind])
@@ -376,18 +380,38 @@ class _Reader:
 
     def tunnel(self, node: Node) -> TunnelSpec | None:
         remote = self.address(node, "remote")
+        local = self.address(node, "local")
         kind: Any = _text(node, "type")
         impairment = self.netem(node)
-        if remote is None:
+        if remote is None or (local is None and node.get("local") is not None):
             return None
+        if remote.is_unspecified or remote.is_multicast:
+            self.wrong(node.get("remote") or node, f"{remote} is not the address of a host")
+        if local and kind == "geneve":
+            self.wrong(node.get("local") or node, "geneve has no 'local'; the route chooses it")
+        elif local and local.version != remote.version:
+            self.wrong(node.get("local") or node, f"{local} is not of the family of {remote}")
         what = f"a {kind} tunnel with vni {_int(node, 'vni')} to {remote}"
-        self.claims.append(_Claim((what,), what, f"bridge {_text(node, 'bridge')}", node.place))
+        whose = f"bridge {_text(node, 'bridge')}"
+        self.claims.append(_Claim((what,), what, whose, node.place))
+        if kind == "vxlan":
+            # vxlan_vni_in_use(), drivers/net/vxlan: whatever the remote is.
+            port = _int(node, "port") or vxlan.PORT
+            what = f"vxlan with vni {_int(node, 'vni')} on port {port}"
+            hint = "; the kernel has one for each vni and port: give another 'port', or use geneve"
+            self.claims.append(_Claim((what,), what, whose, node.place, hint))
         return TunnelSpec(
             place=node.place,
             type=kind,
             bridge=_text(node, "bridge"),
             remote=remote,
             vni=_int(node, "vni") or 0,
+            port=_int(node, "port") or 0,
+            local=local,
+            ttl=_int(node, "ttl") or 0,
+            tos=_int(node, "tos") or 0,
+            df=_text(node, "df"),
+            mtu=_int(node, "mtu") or 0,
             netem=impairment,
         )
 
@@ -397,7 +421,28 @@ class _Reader:
         if owner is None or command is None:
             return None
         words = tuple(str(word.value) for word in command.elements())
+        if not (words[0] if words else str(command.value)).strip():
+            self.wrong(command, "'command' names no program")
+            return None
         return CommandSpec(node.place, owner, words or ("sh", "-c", str(command.value)))
+
+
+def _wrong_ports(outside: tuple[int, int], inside: tuple[int, int]) -> str:
+    """Return what is wrong with a pair of port ranges, or nothing."""
+    for port in (*outside, *inside):
+        if not 0 < port < 65536:
+            return f"port {port} is not between 1 and 65535"
+    if inside[1] == 65535:  # fib_rule_port_range_valid(), include/net/fib_rules.h
+        return "port 65535 inside cannot be: the kernel's rules name ports up to 65534"
+    for first, last in (outside, inside):
+        if last < first:
+            return f"the ports {first}-{last} run backwards"
+    count = outside[1] - outside[0] + 1
+    if count != inside[1] - inside[0] + 1:
+        return f"both ranges need one length, not {count} and {inside[1] - inside[0] + 1}"
+    if count > _MOST_PORTS:
+        return f"{count} ports; at most {_MOST_PORTS} in one range"
+    return ""
 
 
 def _bridges(root: Node, links: list[LinkSpec], problems: list[Problem]) -> tuple[BridgeSpec, ...]:
@@ -417,11 +462,45 @@ def _bridges(root: Node, links: list[LinkSpec], problems: list[Problem]) -> tupl
     return tuple(found.values())
 
 
+def _forwards_on_patches(config: Config) -> Iterator[Problem]:
+    """A patch has no interface of its own that packets could be routed to."""
+    patches = {bridge.name for bridge in config.bridges if bridge.mode == "patch"}
+    for link in config.links:
+        if link.forwards and link.bridge in patches:
+            yield Problem(link.place, f"'forward' needs a bridge, and {link.bridge} is a patch")
+
+
+_FAMILIES = ({"macvlan", "macvtap"}, {"ipvlan", "ipvtap"})
+
+
+def _stacked_on_its_like(links: Iterable[LinkSpec]) -> Iterator[Problem]:
+    """What the kernel would stack on the parent's own parent, and tell so.
+
+    See macvlan_common_newlink() and ipvlan_link_new() (drivers/net).
+    """
+    types = {(link.owner, link.dev): link.type for link in links}
+    for link in links:
+        parent = types.get((link.owner, link.outer_dev)) if link.base == "local" else None
+        if any({link.type, parent} <= family for family in _FAMILIES):
+            message = f"a {link.type} cannot be stacked on a {parent}; name that one's own parent"
+            yield Problem(link.place, message)
+
+
 def _clashes(claims: Iterable[_Claim]) -> Iterator[Problem]:
     """What two entries cannot both have, as far as it shows without any container running."""
     holders: dict[tuple[object, ...], _Claim] = {}
     for claim in claims:
         first = holders.setdefault(claim.identity, claim)
         if first is not claim:
-            message = f"{claim.what} is already taken by {first.whose} ({first.place})"
+            message = f"{claim.what} is already taken by {first.whose} ({first.place}){claim.hint}"
             yield Problem(claim.place, message)
+
+
+def _repeated(commands: Iterable[CommandSpec]) -> Iterator[Problem]:
+    """Equal commands of one owner are one, which runs once: whoever writes two wants something."""
+    first: dict[tuple[Owner, tuple[str, ...]], CommandSpec] = {}
+    for spec in commands:
+        other = first.setdefault((spec.owner, spec.argv), spec)
+        if other is not spec:
+            message = f"declared twice; {spec.owner} runs this command once, by {other.place}"
+            yield Problem(spec.place, f"{message}: leave one of them out")

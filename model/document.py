@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from model.problems import Place, Problem
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _LONG_WORD = re.compile(r"(\S{60})\S{20,}")
 
 Scalar = str | int | float | bool | None
@@ -129,6 +130,18 @@ def interpolate(node: Node, environment: Mapping[str, str], problems: list[Probl
         problems.append(Problem(node.place, shorten(str(error))))
         return node
     return replace(node, value=resolve_plain(text) if node.plain else text)
+
+
+def unusable(node: Node) -> Iterator[Problem]:
+    """Find the texts below `node` that no name and no argument of a program can be."""
+    for child in (*node.elements(), *(n for _key, n in node.items())):
+        yield from unusable(child)
+    if not isinstance(node.value, str):
+        return
+    if "\0" in node.value:
+        yield Problem(node.place, "a NUL byte in a text, which would end there; leave it out")
+    elif _SURROGATE.search(node.value):  # os.environ has such in place of other bytes
+        yield Problem(node.place, f"{shorten(ascii(node.value))} is not UTF-8 text")
 
 
 def _expand(text: str, environment: Mapping[str, str], depth: int = 0) -> str:

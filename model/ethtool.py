@@ -1,7 +1,7 @@
 """The language of `ethtool`: arguments of ethtool(8) without the device, as typed values.
 
-Offloads are typed; other settings are checked for their verb only and kept as words, which become
-the arguments of a program and never a shell line.
+Offloads, ring sizes, coalescing and numbers of channels are typed; other settings are checked for
+their verb only and kept as words, which become the arguments of a program and never a shell line.
 """
 
 from __future__ import annotations
@@ -10,8 +10,12 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from hashlib import sha256
 
-from model.options import OptionError
+from model.keys import Key
+from model.options import OptionError, parse_integer
+from model.resources import EthtoolCall, Link
+from model.settings import LAYOUTS, SWITCHES, Which
 
 # Verbs that set something and read no file, by what we call them; spellings of ethtool(8).
 _OFFLOAD = "--offload"
@@ -30,6 +34,22 @@ _VERBS = {
     "--set-phy-tunable": ("--set-phy-tunable",),
     "--set-tunable": ("--set-tunable",),
 }
+# The verbs of model.settings, and those of their words that no ioctl carries, only ethtool's own
+# netlink family: they are left to the program.
+_TYPED: dict[str, Which] = {
+    "--set-ring": "ring", "--coalesce": "coalesce", "--set-channels": "channels"
+}  # fmt: skip
+_LEFT: dict[Which, frozenset[str]] = {
+    "ring": frozenset({
+        "rx-buf-len", "cqe-size", "tx-push", "rx-push", "tx-push-buf-len", "tcp-data-split",
+        "hds-thresh",
+    }),
+    "coalesce": frozenset({
+        "cqe-mode-rx", "cqe-mode-tx", "tx-aggr-max-bytes", "tx-aggr-max-frames",
+        "tx-aggr-time-usecs",
+    }),
+    "channels": frozenset(),
+}  # fmt: skip
 VERBS = {spelling: verb for verb, spellings in _VERBS.items() for spelling in spellings}
 
 # ethtool's own names of offloads: short, long, and the one kernel feature it stands for.
@@ -48,7 +68,9 @@ _LEGACY = {
     "rxhash": ("receive-hashing", "rx-hashing"),
 }
 # Three of them stand for several kernel features each, and are no synonym of any.
-_GROUPS = {"tx": "tx-checksum-*", "sg": "tx-scatter-gather*", "tso": "tx-tcp*-segmentation"}
+GROUPS = {"tx": "tx-checksum-*", "sg": "tx-scatter-gather*", "tso": "tx-tcp*-segmentation"}
+# The kernel's name of each of the others.
+KERNEL_NAMES = {name: long[-1] for name, long in _LEGACY.items() if name not in GROUPS}
 # netdev_features_strings, net/ethtool/common.c, without the synonyms above and without those that
 # nobody can change (NETIF_F_NEVER_CHANGE, linux/netdev_features.h).
 # fmt: off
@@ -82,21 +104,27 @@ class Ethtool:
         offloads: feature and whether it is on, sorted by name; ethtool's short name where there
             is one. `tx`, `sg` and `tso` come before the kernel features that they cover, which
             is the order to set them in.
+        ring, coalesce, channels: parameter and its value by ethtool's names, sorted; 1 is on.
         other: for each other setting, in order, its verb (long form) and its arguments; the
             device goes between them.
     """
 
     offloads: tuple[tuple[str, bool], ...] = ()
+    ring: tuple[tuple[str, int], ...] = ()
+    coalesce: tuple[tuple[str, int], ...] = ()
+    channels: tuple[tuple[str, int], ...] = ()
     other: tuple[tuple[str, ...], ...] = ()
 
 
 def parse(settings: Sequence[str]) -> Ethtool:
-    """Parse settings, each as `--offload rx off`; a later offload wins over an earlier one.
+    """Parse settings, each as `--offload rx off`; a later value wins over an earlier one.
 
     Raises:
-        OptionError: a verb or feature is unknown, or a word is missing, unquoted or unprintable.
+        OptionError: a verb, feature or parameter is unknown, a value is out of range, or a word is
+            missing, unquoted or unprintable.
     """
     offloads: dict[str, bool] = {}
+    values: dict[Which, dict[str, int]] = {which: {} for which in LAYOUTS}
     other: list[tuple[str, ...]] = []
     for setting in settings:
         verb, *arguments = _split(setting)
@@ -106,16 +134,62 @@ def parse(settings: Sequence[str]) -> Ethtool:
             raise OptionError(f"{verb!r} needs arguments, as `--offload tx off`")
         if VERBS[verb] == _OFFLOAD:
             _offloads(arguments, offloads)
+        elif which := _TYPED.get(VERBS[verb]):
+            if left := _values(which, arguments, values[which]):
+                other.append((VERBS[verb], *left))
         else:
             other.append((VERBS[verb], *arguments))
-    return Ethtool(tuple(sorted(offloads.items())), tuple(other))
+    typed = {which: tuple(sorted(found.items())) for which, found in values.items()}
+    return Ethtool(
+        tuple(sorted(offloads.items())),
+        typed["ring"], typed["coalesce"], typed["channels"], tuple(other),
+    )  # fmt: skip
 
 
 def format(ethtool: Ethtool) -> tuple[str, ...]:  # noqa: A001 - ethtool.format is its name
-    """Return the settings as `parse` reads them: all offloads in one, then the others in order."""
-    words = [word for name, on in ethtool.offloads for word in (name, "on" if on else "off")]
-    offloads = (" ".join((_OFFLOAD, *words)),) if words else ()
-    return offloads + tuple(shlex.join(setting) for setting in ethtool.other)
+    """Return the settings as `parse` reads them: what is typed, then the others in order."""
+    # Groups first and by themselves: within one setting "on" wins over "off" (ethtool 6.1).
+    switched: tuple[list[str], list[str]] = ([], [])
+    for name, on in ethtool.offloads:
+        switched[name not in GROUPS].extend((name, "on" if on else "off"))
+    typed: dict[str, list[str]] = {}
+    for verb, values in zip(
+        _TYPED, (ethtool.ring, ethtool.coalesce, ethtool.channels), strict=True
+    ):
+        typed[verb] = []
+        for name, value in values:
+            switch = "on" if value else "off"
+            typed[verb] += (name, switch if name in SWITCHES else str(value))
+    settings = [(_OFFLOAD, *words) for words in switched if words]
+    settings += [(verb, *words) for verb, words in typed.items() if words]
+    return (*map(" ".join, settings), *map(shlex.join, ethtool.other))
+
+
+_MARK = "relink-ethtool-"
+
+
+def call(link: Key, argv: tuple[str, ...]) -> EthtoolCall:
+    """Return the run of one of `Ethtool.other` on an interface."""
+    digest = sha256("\0".join((link.dev, *argv)).encode()).hexdigest()[:32]
+    return EthtoolCall(key=Key(link.ns, "ethtool", link.dev, digest), argv=argv)
+
+
+def mark(call: EthtoolCall) -> str:
+    """Return the alternative name that an interface has once a run has succeeded on it.
+
+    It has the interface's name in it, because a namespace has each alternative name only once; and
+    it goes when the interface goes.
+    """
+    return _MARK + call.key.detail
+
+
+def calls_made(link: Link) -> list[Key]:
+    """Return the keys of the runs that an interface is marked with."""
+    return [
+        Key(link.key.ns, "ethtool", link.key.dev, name.removeprefix(_MARK))
+        for name in link.other_names
+        if name.startswith(_MARK)
+    ]
 
 
 def _split(setting: str) -> list[str]:
@@ -133,7 +207,12 @@ def _split(setting: str) -> list[str]:
 
 
 def _offloads(words: list[str], offloads: dict[str, bool]) -> None:
-    """Add pairs of feature and state."""
+    """Add pairs of feature and state.
+
+    Of what contradicts itself in one setting, on wins: ethtool sends one set of bits, in which only
+    on can be told from silence (measured with 6.1). Of two settings the later one wins.
+    """
+    pairs: list[tuple[str, bool]] = []
     for number, word in enumerate(words[::2]):
         if word not in FEATURES:
             raise OptionError(
@@ -144,8 +223,37 @@ def _offloads(words: list[str], offloads: dict[str, bool]) -> None:
         state = words[2 * number + 1] if 2 * number + 1 < len(words) else ""
         if state not in ("on", "off"):
             raise OptionError(f"feature {word!r} is {state!r}; expected on or off")
-        name = FEATURES[word]
-        if name in _GROUPS:  # what was said before of one of the group no longer holds
-            for member in [member for member in offloads if fnmatchcase(member, _GROUPS[name])]:
+        pairs.append((FEATURES[word], state == "on"))
+    for name, on in sorted(pairs, key=lambda pair: pair[1]):
+        if name in GROUPS:  # what was said before of one of the group no longer holds
+            for member in [member for member in offloads if fnmatchcase(member, GROUPS[name])]:
                 del offloads[member]
-        offloads[name] = state == "on"
+        offloads[name] = on
+
+
+def _values(which: Which, words: list[str], values: dict[str, int]) -> list[str]:
+    """Add pairs of parameter and value; return those that are left to the program."""
+    places = LAYOUTS[which].places
+    left: list[str] = []
+    for number, word in enumerate(words[::2]):
+        where = f"word {2 * number + 2} of {which}"
+        if word not in places and word not in _LEFT[which]:
+            raise OptionError(
+                f"unknown parameter {word!r}, {where}; expected one of"
+                f" {', '.join((*places, *sorted(_LEFT[which])))}"
+            )
+        if 2 * number + 1 >= len(words):
+            raise OptionError(f"{word!r}, {where}, needs a value")
+        value = words[2 * number + 1]
+        if word in _LEFT[which]:
+            left += (word, value)
+        elif word in SWITCHES:
+            if value not in ("on", "off"):
+                raise OptionError(f"{word!r} is {value!r}; expected on or off")
+            values[word] = int(value == "on")
+        else:
+            try:
+                values[word] = parse_integer(value)
+            except OptionError as error:
+                raise OptionError(f"{word!r}: {error}") from None
+    return left

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 NsKind = Literal["container", "host", "pinned", "self"]
-ResourceType = Literal["address", "link", "offload", "route"]
+ResourceType = Literal[
+    "address", "command", "ethtool", "link", "nat", "neighbour", "offload", "ovs-bridge",
+    "ovs-port", "qdisc", "redirect", "route", "rule", "setting", "sysctl",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -37,8 +40,9 @@ HOST = NsKey("host", "host")
 class Key:
     """A resource: its namespace, its type, its interface, and what else tells it apart.
 
-    `dev` is empty for routes without an interface; `detail` is the prefix of an address
-    (`10.0.1.5/24`) or the identity of a route (`10.0.0.0/8 metric 0 table 254`).
+    `dev` is empty for what has no interface (blackhole routes, rules, nat, commands); `detail` is
+    the prefix of an address (`10.0.1.5/24`), the identity of a route
+    (`10.0.0.0/8 metric 0 table 254`), and what else tells two of one type and interface apart.
     """
 
     ns: NsKey
@@ -56,10 +60,10 @@ class Key:
                 return f"{self.ns}:{self.dev}"
             case "address":
                 return f"{self.ns}:{self.dev} {self.detail}"
-            case "offload":
-                return f"{self.ns}:{self.dev} offload"
-            case "route":
-                return f"{self.ns} route {self.detail}"
+            case "route" | "rule" | "nat" | "command" | "sysctl":
+                return f"{self.ns} {self.type} {self.detail}".rstrip()
+            case _:
+                return f"{self.ns}:{self.dev} {self.type} {self.detail}".rstrip()
 
 
 def link_key(ns: NsKey, dev: str) -> Key:

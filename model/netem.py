@@ -131,10 +131,7 @@ def parse(text: str) -> Netem:
         OptionError: a word is unknown, missing or out of range (the message says which, counting
             from 1, and what is allowed), or two options do not go together.
     """
-    words = _Words(text)
-    values: dict[str, Any] = {}
-    while words.left:
-        _OPTIONS[words.choose("option", _OPTIONS)](words, values)
+    values = _read(text)
     netem = Netem(**values)
     if "distribution" in values and not (netem.delay and netem.jitter):
         raise OptionError("'distribution' needs a delay and a jitter, as `delay 40ms 5ms`")
@@ -145,6 +142,27 @@ def parse(text: str) -> Netem:
     if netem.ecn and canonical(netem).loss is None:
         raise OptionError("'ecn' needs a loss, as `loss 1%`")
     return canonical(netem)
+
+
+def check(text: str) -> None:
+    """Check one option by itself.
+
+    Raises:
+        OptionError: a word is unknown, missing or out of range, or there is more than one option.
+    """
+    words = _Words(text)
+    first = words.choose("option", _OPTIONS)
+    _OPTIONS[first](words, {})
+    if words.left:
+        raise OptionError(f"{words.left[0]!r} is no part of {first!r}; give it a key of its own")
+
+
+def _read(text: str) -> dict[str, Any]:
+    words = _Words(text)
+    values: dict[str, Any] = {}
+    while words.left:
+        _OPTIONS[words.choose("option", _OPTIONS)](words, values)
+    return values
 
 
 def canonical(netem: Netem) -> Netem:
@@ -329,7 +347,8 @@ def _loss(words: _Words, values: _Values) -> None:
         values["loss"] = RandomLoss(chance, *words.take_numbers(("correlation", parse_probability)))
         return
     share = words.take("p13" if model == "state" else "p", parse_percent)
-    first, rest = probability(share), probability(1 - share)
+    # tc subtracts before it rounds, as C's double does: the rest of 70% is a bit above 30%.
+    first, rest = probability(share), round((1 - float(share)) * _ALWAYS)
     names = ("p31", "p32", "p23", "p14") if model == "state" else ("r", "1-h", "1-k")
     given = words.take_numbers(*((name, parse_probability) for name in names))
     # What is not given makes the model the next simpler one.

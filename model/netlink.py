@@ -29,21 +29,28 @@ RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWQDISC, RTM_DELTFILTER = 36, 45
 RTM_NEWNSID, RTM_GETNSID = 88, 90
+RTM_NEWLINKPROP = 108
 RTNLGRP_LINK, RTNLGRP_TC, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE = 1, 4, 5, 7
 RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE, RTNLGRP_NSID = 9, 11, 28
+RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE = 8, 19
 RTEXT_FILTER_SKIP_STATS = 8
 
 # linux/if_link.h; veth's from linux/veth.h
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_QDISC, IFLA_MASTER = 1, 3, 4, 5, 6, 10
 IFLA_LINKINFO, IFLA_NET_NS_PID, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP = 18, 19, 20, 26, 27
-IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_LINK_NETNSID = 28, 29, 37
+IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_LINK_NETNSID, IFLA_TARGET_NETNSID = 28, 29, 37, 46
 IFLA_PROP_LIST, IFLA_ALT_IFNAME = 52, 53
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 VETH_INFO_PEER = 1
-IFLA_BR_MCAST_SNOOPING = 23
 IFLA_INET_CONF, IFLA_INET6_ADDR_GEN_MODE = 1, 8
 IN6_ADDR_GEN_MODE_NONE = 1
-IPV4_DEVCONF_PROMOTE_SECONDARIES = 20  # linux/ip.h; numbered from 1, sent as an array from 0
+# linux/ip.h; numbered from 1, sent as an array from 0
+IPV4_DEVCONF_FORWARDING, IPV4_DEVCONF_PROMOTE_SECONDARIES, IPV4_DEVCONF_SRC_VMARK = 1, 20, 24
+DEVCONF = {  # by the field of resources.Link
+    "promote": IPV4_DEVCONF_PROMOTE_SECONDARIES,
+    "forwarding": IPV4_DEVCONF_FORWARDING,
+    "src_valid_mark": IPV4_DEVCONF_SRC_VMARK,
+}
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 AF_INET, AF_INET6 = 2, 10
 
@@ -63,10 +70,54 @@ ROUTE_TYPES = {
     9: "throw",
 }  # fmt: skip
 
+# linux/pkt_sched.h, linux/pkt_cls.h, linux/tc_act/tc_mirred.h
+RTM_DELQDISC, RTM_GETQDISC, RTM_NEWTFILTER, RTM_GETTFILTER = 37, 38, 44, 46
+TCA_KIND, TCA_OPTIONS = 1, 2
+TC_H_ROOT, TC_H_INGRESS = 0xFFFFFFFF, 0xFFFFFFF1
+INGRESS_HANDLE = 0xFFFF0000  # `ffff:`, which the kernel gives to ingress and to clsact
+INGRESS_BLOCK = 0xFFFFFFF2  # TC_H_MIN_INGRESS on it: names the same filters on either of the two
+TCM = struct.Struct("=B3xiIII")  # tcmsg: family, interface index, handle, parent, info
+ETH_P_ALL = 3  # linux/if_ether.h
+TCA_NETEM_CORR, TCA_NETEM_DELAY_DIST, TCA_NETEM_REORDER, TCA_NETEM_CORRUPT = 1, 2, 3, 4
+TCA_NETEM_LOSS, TCA_NETEM_RATE, TCA_NETEM_ECN, TCA_NETEM_RATE64 = 5, 6, 7, 8
+TCA_NETEM_LATENCY64, TCA_NETEM_JITTER64, TCA_NETEM_SLOT, TCA_NETEM_SLOT_DIST = 10, 11, 12, 13
+TCA_NETEM_PRNG_SEED = 14  # since 6.6
+NETEM_LOSS_GI, NETEM_LOSS_GE = 1, 2
+TCA_U32_SEL, TCA_U32_ACT = 5, 7
+TC_U32_TERMINAL = 1
+U32_SEL = struct.Struct("=BBBxHHhhI")  # tc_u32_sel: flags, offset shift, number of keys, …
+TCA_ACT_KIND, TCA_ACT_OPTIONS = 1, 2
+TC_ACT_STOLEN = 4
+TCA_MIRRED_PARMS = 2
+TCA_EGRESS_REDIR = 1
+MIRRED = struct.Struct("=IIiiiiI")  # tc_mirred: index, capab, action, refcnt, bindcnt, eaction, to
+
+# linux/neighbour.h, linux/fib_rules.h; fib_rule_hdr is laid out as rtmsg
+RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
+NDA_DST, NDA_LLADDR, NDA_PROTOCOL = 1, 2, 12
+NUD_PERMANENT = 0x80
+RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
+FRA_PRIORITY, FRA_FWMARK, FRA_SUPPRESS_IFGROUP, FRA_SUPPRESS_PREFIXLEN = 6, 10, 13, 14
+FRA_TABLE, FRA_FWMASK, FRA_PAD, FRA_PROTOCOL = 15, 16, 18, 21
+FRA_IP_PROTO, FRA_SPORT_RANGE, FRA_SPORT_MASK = 22, 23, 28
+FR_ACT_TO_TBL = 1
+
+# linux/netfilter/nfnetlink.h, nf_tables.h; linux/netfilter.h
+NETLINK_NETFILTER = 12
+NFNL_SUBSYS_NFTABLES = 10
+NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 16, 17
+NFT_MSG_GETTABLE, NFT_MSG_DELTABLE = 10 << 8 | 1, 10 << 8 | 2
+NFTA_TABLE_NAME = 1
+NFPROTO_INET = 1
+
 HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port id
 IFINFO = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
 IFADDR = struct.Struct("=BBBBI")  # ifaddrmsg: family, prefix length, flags, scope, index
 RTMSG = struct.Struct("=BBBBBBBBI")  # rtmsg: family, lengths, tos, table, protocol, scope, type…
+NDMSG = struct.Struct("=B3xiHBB")  # ndmsg: family, interface index, state, flags, type
+NFGEN = struct.Struct("=BBH")  # nfgenmsg: family, version, resource
+PORTS = struct.Struct("=HH")  # fib_rule_port_range
+U16 = struct.Struct("=H")
 RTGEN = struct.Struct("=B3x")  # rtgenmsg, padded
 ATTRIBUTE = struct.Struct("=HH")
 U32 = struct.Struct("=I")

@@ -134,18 +134,25 @@ def parse_integer(text: str, least: int = 0, most: int = U32_MAX) -> int:
 
 
 def format_time(nanoseconds: int) -> str:
-    """Return the shortest exact text in the largest unit that fits: `40ms`, `1.5s`."""
-    fitting = (item for item in _SECONDS.items() if nanoseconds >= item[1])
-    unit, scale = next(fitting, ("s", 10**9))
-    return f"{_decimal(nanoseconds, scale)}{unit}"
+    """Return an exact text in the largest unit that fits and that tc reads as exactly: `1.5s`."""
+    for unit, scale in _SECONDS.items():
+        text = _decimal(nanoseconds, scale)
+        # tc multiplies as C's double does and cuts off, older ones in microseconds.
+        told = (int(float(text) * scale), int(float(text) * scale / 1000))
+        if nanoseconds >= scale and told == (nanoseconds, nanoseconds // 1000):
+            return f"{text}{unit}"
+    return f"{nanoseconds}ns" if nanoseconds else "0s"
 
 
 def format_rate(bytes_per_second: int) -> str:
-    """Return the shortest exact text in the largest unit that fits: `10mbit`, `56kbit`."""
+    """Return an exact text in the largest unit that fits and that tc reads as exactly: `56kbit`."""
     bits = bytes_per_second * 8
-    fitting = (item for item in reversed(_SI.items()) if bits >= item[1])
-    prefix, scale = next(fitting, ("", 1))
-    return f"{_decimal(bits, scale)}{prefix}bit"
+    fitting = [item for item in reversed(_SI.items()) if bits >= item[1]] or [("", 1)]
+    texts = [(_decimal(bits, scale), prefix, scale) for prefix, scale in fitting]
+    # tc multiplies as C's double does and cuts off; of what no double holds, any text will do.
+    exact = (t for t in texts if int(float(t[0]) * t[2] / 8) == bytes_per_second)
+    text, prefix, _scale = next(exact, texts[0])
+    return f"{text}{prefix}bit"
 
 
 def format_probability(value: int) -> str:

@@ -8,9 +8,10 @@ resource carries every field that the kernel told. Values are canonical at const
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Literal, get_args
 
-from model.keys import Key
+from model.keys import Key, link_key
+from model.netem import Netem
 
 RouteType = Literal[
     "unicast", "local", "broadcast", "blackhole", "unreachable", "prohibit", "throw"
@@ -28,6 +29,8 @@ class Link:
         key: where it is and what it is called.
         kind: IFLA_INFO_KIND, as `veth` or `bridge`; empty for a physical device.
         peer: the other end of a veth pair; of an observed veth only if that end was seen too.
+        parent: the interface that one of the vlan family is stacked on, as in another namespace.
+        settings: what is peculiar to the kind, by the names of its table in model/kinds, sorted.
         mac: lower-case, colon-separated.
         mtu: bytes.
         up: administratively up (IFF_UP).
@@ -36,19 +39,24 @@ class Link:
         alias: IFLA_IFALIAS, for people.
         silent: IPv6 generates no link-local address (IFLA_INET6_ADDR_GEN_MODE none), so that the
             end sends no router solicitation, no neighbour discovery and no multicast report.
-        snooping: a bridge listens to group membership (IFLA_BR_MCAST_SNOOPING), and for that joins
-            the group of all snoopers, which it announces.
+        forwarding: packets that it receives are routed on (net.ipv4.conf.<dev>.forwarding).
+        src_valid_mark: reverse path checks respect the packet's mark, as replies will
+            (net.ipv4.conf.<dev>.src_valid_mark).
         promote: secondary IPv4 addresses outlive the removal of their primary
             (promote_secondaries), so that an address can be changed without a moment without one.
         index: interface index, only of an observed link; not part of what is declared.
-        peer_index: IFLA_LINK of an observed veth: the index of the other end in its namespace.
-        peer_away: the other end is in another namespace (IFLA_LINK_NETNSID is present).
+        peer_index: IFLA_LINK of an observed link: the index of the other end of a veth, or of the
+            parent, in its namespace.
+        peer_away: that other one is in another namespace (IFLA_LINK_NETNSID is present).
         other_names: alternative names (IFLA_ALT_IFNAME), which nothing else can be called then.
+        qdisc: kind of the root qdisc of an observed link (IFLA_QDISC).
     """
 
     key: Key
     kind: str
     peer: Key | None = None
+    parent: Key | None = None
+    settings: tuple[tuple[str, object], ...] = ()
     mac: str | None = None
     mtu: int | None = None
     up: bool | None = None
@@ -57,26 +65,30 @@ class Link:
     alias: str | None = None
     silent: bool | None = None
     promote: bool | None = None
-    snooping: bool | None = None
+    forwarding: bool | None = None
+    src_valid_mark: bool | None = None
     index: int = field(default=0, compare=False)
     peer_index: int = field(default=0, compare=False)
     peer_away: bool = field(default=False, compare=False)
     other_names: tuple[str, ...] = field(default=(), compare=False)
+    qdisc: str = field(default="", compare=False)
 
     def master_key(self) -> Key:
         """Return the key of the bridge that this is a port of; only where there is one."""
-        return Key(self.key.ns, "link", self.master or "")
+        return link_key(self.key.ns, self.master or "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
     """An address with its prefix on an interface, `10.0.1.5/24` or `fd00::5/64` (canonical).
 
-    `owned` says whether it carries our IFA_PROTO; it is not part of what is declared.
+    `routed`: the route to its prefix is there, which the kernel makes with it and anybody may
+    delete. `owned` says whether it carries our IFA_PROTO; it is not part of what is declared.
     """
 
     key: Key
     ip: str
+    routed: bool = True
     owned: bool = field(default=True, compare=False)
 
 
@@ -117,13 +129,199 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offload:
-    """Offload settings of an interface, by ethtool's short names, sorted: `(("tx", False),)`."""
+    """Offload settings of an interface, by ethtool's names, sorted: `(("tx", False),)`."""
 
     key: Key
     features: tuple[tuple[str, bool], ...]
 
 
-Resource = Link | Address | Route | Offload
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """Ring, coalesce or channel parameters of an interface, by ethtool(8)'s names, sorted.
+
+    The key's detail is `ring`, `coalesce` or `channels`.
+    """
+
+    key: Key
+    values: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EthtoolCall:
+    """One run of ethtool(8) in the life of an interface, for what has no typed form.
+
+    Attributes:
+        key: of the interface; the detail is a digest of `argv`.
+        argv: ethtool's verb and its arguments, without the program and the device.
+    """
+
+    key: Key
+    argv: tuple[str, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Qdisc:
+    """The root queueing discipline of an interface.
+
+    Attributes:
+        key: of the interface; the detail is `root`.
+        kind: `netem`, or whatever somebody else has put there.
+        netem: its impairments; None where `kind` is another.
+        owned: it carries our handle.
+    """
+
+    key: Key
+    netem: Netem | None
+    kind: str = "netem"
+    owned: bool = field(default=True, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redirect:
+    """All that an interface receives leaves by another, unchanged: one half of a patch.
+
+    A u32 filter that matches everything, with a mirred action, on the ingress qdisc `ffff:`.
+    `target` is None where the interface that it led to is gone. `owned`: it carries our handle.
+    Of an observed one: `handle` is the whole handle of the filter, the first part of which the
+    kernel chooses; `alone_on` is the largest thing that goes with it because nothing else is on
+    it, which nobody can ask the kernel for in the message that removes it.
+    """
+
+    key: Key
+    target: Key | None
+    owned: bool = field(default=True, compare=False)
+    handle: int = field(default=0, compare=False)
+    alone_on: Literal["", "preference", "qdisc"] = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NatTable:
+    """Everything that Relink has in nftables of one namespace: one table, replaced as a whole.
+
+    Attributes:
+        key: of the namespace.
+        rules: model.nft's canonical lines, in order; what is compared.
+        summary: the same for people, `tcp 80 -> 10.0.1.1:80`, sorted.
+    """
+
+    key: Key
+    rules: tuple[str, ...]
+    summary: tuple[str, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour:
+    """A permanent neighbour entry: the hardware address of an IP address on an interface.
+
+    The key's detail is the address. `owned`: it carries our protocol number (NDA_PROTOCOL).
+    """
+
+    key: Key
+    mac: str
+    owned: bool = field(default=True, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A routing policy rule: such packets use that table; see ip-rule(8).
+
+    Attributes:
+        key: its detail names all of it (model.rule).
+        family: 4 or 6.
+        mark: firewall mark of the packets, 0 for any.
+        table: routing table number.
+        priority: rules with lower ones come first; that of the main table is 32766.
+        protocol: `tcp` or `udp`, empty for any.
+        sports: first and last source port, (0, 0) for any; the kernel takes none above
+            65534 (fib_rule_port_range_valid() in include/net/fib_rules.h).
+        specific: default routes of the table do not count (suppress_prefixlength 0).
+        owned: it carries our protocol number (FRA_PROTOCOL).
+    """
+
+    key: Key
+    family: Literal[4, 6]
+    mark: int
+    table: int
+    priority: int
+    protocol: str = ""
+    sports: tuple[int, int] = (0, 0)
+    specific: bool = False
+    owned: bool = field(default=True, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sysctl:
+    """A kernel setting of a namespace; the key's detail is its path below /proc/sys."""
+
+    key: Key
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OvsBridge:
+    """A bridge of Open vSwitch; the key's dev is its name.
+
+    Attributes:
+        datapath: `system` (the kernel's) or `netdev` (userspace).
+        mac: other_config:hwaddr.
+        plain: it is a learning switch by itself (fail_mode standalone) that asks nobody for groups.
+        owned: its external_ids name this instance.
+    """
+
+    key: Key
+    datapath: str
+    mac: str = ""
+    plain: bool = True
+    owned: bool = field(default=True, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OvsPort:
+    """An interface plugged into a bridge of Open vSwitch; the key's dev is that interface.
+
+    `owned`: its external_ids name this instance. `error`: what Open vSwitch says is wrong with it.
+    """
+
+    key: Key
+    bridge: str
+    owned: bool = field(default=True, compare=False)
+    error: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A program run once in the life of a container, when all its links are as declared.
+
+    Attributes:
+        key: of the container's namespace; the detail is a digest of `argv`.
+        argv: executed as it is.
+        needs: what must be as declared first.
+        code: its exit code; of an observed one None while it runs, or if its end was not seen.
+    """
+
+    key: Key
+    argv: tuple[str, ...] = field(default=(), compare=False)
+    needs: tuple[Key, ...] = field(default=(), compare=False)
+    code: int | None = None
+
+
+Resource = (
+    Link
+    | Address
+    | Route
+    | Offload
+    | Setting
+    | EthtoolCall
+    | Qdisc
+    | Redirect
+    | NatTable
+    | Neighbour
+    | Rule
+    | Sysctl
+    | OvsBridge
+    | OvsPort
+    | Command
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +333,8 @@ class FieldChange:
     after: object
 
 
-# What tells a resource apart rather than describes it, or is only known by observing.
-_NOT_COMPARED = frozenset(
-    {"key", "index", "peer_index", "peer_away", "other_names", "owned", "declared_on"}
-)
+# Not compared as fields: the key tells a resource apart, and the others go by the names in them.
+_NOT_COMPARED = frozenset({"key", "settings", "features", "values"})
 
 
 def differences(before: Resource, after: Resource) -> tuple[FieldChange, ...]:
@@ -149,23 +345,33 @@ def differences(before: Resource, after: Resource) -> tuple[FieldChange, ...]:
     """
     if type(before) is not type(after):
         raise TypeError(f"{before.key} is a {type(before).__name__}, not {type(after).__name__}")
-    if isinstance(before, Offload) and isinstance(after, Offload):
-        now = dict(before.features)
-        return tuple(
-            FieldChange(name, now.get(name), wanted)
-            for name, wanted in after.features
-            if now.get(name) is not wanted
-        )
+    named, wanted = _named(before), _named(after)
     return tuple(
-        FieldChange(name, getattr(before, name), wanted)
-        for name in _COMPARED[type(after)]
-        if (wanted := getattr(after, name)) is not None and getattr(before, name) != wanted
+        FieldChange(field, getattr(before, field), value)
+        for field in _COMPARED[type(after)]
+        if (value := getattr(after, field)) is not None and getattr(before, field) != value
+    ) + tuple(
+        FieldChange(name, named.get(name), value)
+        for name, value in wanted.items()
+        if named.get(name) != value
     )
 
 
+def _named(resource: Resource) -> dict[str, object]:
+    """Return the values that go by names: only those that are declared are compared."""
+    match resource:
+        case Link():
+            return dict(resource.settings)
+        case Offload():
+            return dict(resource.features)
+        case Setting():
+            return dict(resource.values)
+    return {}
+
+
 _COMPARED: dict[type, tuple[str, ...]] = {
-    cls: tuple(f.name for f in fields(cls) if f.name not in _NOT_COMPARED)
-    for cls in (Link, Address, Route)
+    cls: tuple(f.name for f in fields(cls) if f.compare and f.name not in _NOT_COMPARED)
+    for cls in get_args(Resource)
 }
 
 

@@ -11,8 +11,8 @@ from typing import Literal
 
 TYPES = ("unicast", "local", "broadcast", "blackhole", "unreachable", "prohibit", "throw")
 DEVICELESS = frozenset({"blackhole", "unreachable", "prohibit", "throw"})
-# RT_SCOPE_*, linux/rtnetlink.h
-SCOPES = {"global": 0, "universe": 0, "site": 200, "link": 253, "host": 254, "nowhere": 255}
+# RT_SCOPE_*, linux/rtnetlink.h, by the names that ip-route takes
+SCOPES = {"global": 0, "site": 200, "link": 253, "host": 254, "nowhere": 255}
 # RT_TABLE_*, linux/rtnetlink.h
 TABLES = {"default": 253, "main": 254, "local": 255}
 _EVERYWHERE = ("default", "all")
@@ -124,8 +124,9 @@ def _typed(destination: str, kind: str, values: dict[str, str], family: int) -> 
         # fib6 gives IP6_RT_PRIO_USER (1024) where none is named; and 0 means "none" to it.
         metric=_number("metric", values.get("metric", "0"), _U32) or (0 if version == 4 else 1024),
         table=_number("table", values.get("table", usual), _U32, TABLES) or TABLES["main"],
-        mtu=_number("mtu", values.get("mtu", "0"), 0xFFFF),
-        advmss=_number("advmss", values.get("advmss", "0"), 0xFFFF),
+        # More is cut by the kernel (ip_metrics_convert() in net/ipv4/metrics.c).
+        mtu=min(_number("mtu", values.get("mtu", "0"), 0xFFFF), 0xFFFF - 15),
+        advmss=min(_number("advmss", values.get("advmss", "0"), 0xFFFF), 0xFFFF - 40),
         onlink="onlink" in values,
         type=kind,
         dev=values.get("dev", ""),

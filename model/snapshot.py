@@ -25,11 +25,15 @@ class NamespaceState:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a set of namespaces holds; `absent` says why the others could not be read."""
+    """What a set of namespaces holds; `absent` says why the others could not be read.
+
+    `no_ovs` says why the database of Open vSwitch could not, if it was asked.
+    """
 
     resources: Mapping[Key, Resource]
     highest_index: Mapping[NsKey, int]
     absent: Mapping[NsKey, str]
+    no_ovs: str = ""
 
     def index_of(self, key: Key) -> int:
         """Return the interface index of a link, 0 if it was not seen."""
@@ -38,13 +42,17 @@ class Snapshot:
 
 
 def assemble(
-    states: Mapping[NsKey, NamespaceState], plane: NsKey, absent: Mapping[NsKey, str]
+    states: Mapping[NsKey, NamespaceState],
+    plane: NsKey,
+    absent: Mapping[NsKey, str],
+    parents: Mapping[Key, Key],
 ) -> Snapshot:
-    """Put namespaces together and join the two ends of each veth pair.
+    """Put namespaces together, join the ends of each veth pair, and children to their parents.
 
     An end in a container and an end in the data plane are a pair when each names the other's index
     as that of its peer in another namespace, and both carry the mark of one instance. Without the
-    mark it could be any veth: an index says nothing about the namespace that it is in.
+    mark it could be any veth: an index says nothing about the namespace that it is in. For the same
+    reason a child is looked for only at the parent that it should have (`parents`).
     """
     resources: dict[Key, Resource] = {}
     outers: dict[int, Link] = {}
@@ -52,6 +60,16 @@ def assemble(
         resources.update(state.resources)
         if ns == plane:
             outers = {link.index: link for link in _veths(state.resources.values())}
+    for child, parent in parents.items():
+        link, above = resources.get(child), resources.get(parent)
+        if (
+            isinstance(link, Link)
+            and isinstance(above, Link)
+            and link.peer_index == above.index
+            # An ipvtap does not say that its parent is in another namespace (6.1).
+            and (link.kind == "ipvtap" or link.peer_away == (child.ns != parent.ns))
+        ):
+            resources[child] = replace(link, parent=parent)
     for ns, state in states.items():
         if ns == plane:
             continue

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from model.kinds import bridge, veth
+from model.kinds import (
+    bridge,
+    dummy,
+    geneve,
+    ipvlan,
+    ipvtap,
+    macvlan,
+    macvtap,
+    veth,
+    vlan,
+    vxlan,
+)
 from model.kinds.table import Kind
 
-_KINDS = (veth.KIND, bridge.KIND)
-KINDS: dict[str, Kind] = {kind.name: kind for kind in _KINDS}
+_KINDS = (veth, bridge, dummy, vlan, macvlan, macvtap, ipvlan, ipvtap, vxlan, geneve)
+KINDS: dict[str, Kind] = {module.KIND.name: module.KIND for module in _KINDS}
 
 __all__ = ["KINDS", "Kind"]

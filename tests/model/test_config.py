@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from model import ethtool, netem
-from model.config import BridgeSpec, Config, Forward, LinkSpec, Owner, merge_links, parse
+from model.config import merge_links, parse
+from model.declared import BridgeSpec, Config, Forward, LinkSpec, Owner, TunnelSpec
 from model.document import Node
 from model.problems import ConfigError, Place
 from model.route import RouteSpec
 
 PLACE = Place("f", 1, 1)
+STACKED = ("host", "conlink", "local")
 
 
 def node(value: Any, line: int = 1) -> Node:
@@ -77,29 +79,84 @@ def test_every_key_of_a_veth() -> None:
         ),
         nat=ipaddress.ip_address("10.9.9.9"),
         netem=netem.parse("delay 1ms loss 1%"),
-        forwards=(Forward(1080, 80, "tcp"),),
+        forwards=(Forward((1080, 1080), (80, 80), "tcp"),),
         ethtool=ethtool.parse(["--offload rx off"]),
     )
 
 
 @pytest.mark.parametrize(
-    ("kind", "more", "base"),
+    ("kind", "more", "bases"),
     [
-        ("dummy", {}, "local"),
-        ("vlan", {"outer-dev": "ens3", "vlanid": 5}, "host"),
-        ("macvlan", {"outer-dev": "ens3", "mode": "bridge"}, "host"),
-        ("macvtap", {"outer-dev": "ens3", "mode": "vepa"}, "host"),
-        ("ipvlan", {"outer-dev": "ens3", "mode": "l3"}, "host"),
-        ("ipvtap", {"outer-dev": "ens3"}, "host"),
+        ("veth", {"bridge": "s1"}, ("conlink",)),
+        ("dummy", {}, ("local",)),
+        ("vlan", {"outer-dev": "ens3", "vlanid": 5}, STACKED),
+        ("macvlan", {"outer-dev": "ens3", "mode": "bridge"}, STACKED),
+        ("macvtap", {"outer-dev": "ens3", "mode": "vepa"}, STACKED),
+        ("ipvlan", {"outer-dev": "ens3", "mode": "l3"}, STACKED),
+        ("ipvtap", {"outer-dev": "ens3"}, STACKED),
     ],
 )
-def test_every_other_kind(kind: str, more: dict[str, Any], base: str) -> None:
+def test_the_first_base_of_a_kind_is_its_default(
+    kind: str, more: dict[str, Any], bases: tuple[str, ...]
+) -> None:
     found = link(type=kind, **more)
-    assert (found.type, found.base, found.bridge) == (kind, base, "")
+    assert (found.type, found.base, found.bridge) == (kind, bases[0], more.get("bridge", ""))
     assert found.outer_dev == more.get("outer-dev", "")
     assert found.mode == more.get("mode", "")
     assert found.vlanid == more.get("vlanid")
-    assert link(type=kind, **more, base="conlink").base == "conlink"
+    for base in bases:
+        assert link(type=kind, **more, base=base).base == base
+    for base in {*STACKED, "nowhere"} - {*bases}:
+        (told,) = refused(links=[{"service": "a", "type": kind, "base": base, **more}])
+        expected = f"f:1:1: {base!r} is no base of {kind}; allowed: {', '.join(bases)}"
+        assert told == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "outside", "inside", "protocol"),
+    [
+        ("1080:80/tcp", (1080, 1080), (80, 80), "tcp"),
+        ("8000-8009:80-89/udp", (8000, 8009), (80, 89), "udp"),
+        ("7-7:8/tcp", (7, 7), (8, 8), "tcp"),
+        ("65535:65534/tcp", (65535, 65535), (65534, 65534), "tcp"),
+        ("1-4096:1-4096/tcp", (1, 4096), (1, 4096), "tcp"),
+    ],
+)
+def test_a_forward_is_two_ranges_of_one_length(
+    text: str, outside: tuple[int, int], inside: tuple[int, int], protocol: Any
+) -> None:
+    assert link(ip="10.0.0.1/24", forward=text).forwards == (Forward(outside, inside, protocol),)
+
+
+def test_a_netem_mapping_is_what_its_words_are() -> None:
+    values = {"delay": "40ms", "jitter": "5ms", "loss": "1%", "ecn": True, "rate": "10mbit"}
+    assert link(netem=values).netem == netem.parse("delay 40ms 5ms loss 1% ecn rate 10mbit")
+    assert link(netem={"ecn": False}).netem is link(netem={}).netem is None, "as with no text"
+
+
+def test_offset_words_say_what_grows() -> None:
+    assert link().offsets == {"ip", "mac", "forward"}
+    assert link(offset=["vlanid"]).offsets == {"vlanid"}
+    assert link(offset=[]).offsets == frozenset()
+
+
+def test_a_replica_with_words_of_its_own() -> None:
+    found = link(
+        ip="10.0.0.1/24", mtu=1400, **{"per-replica": [{"ip": "10.0.0.7/24"}, {"mtu": 1300}]}
+    )
+    first, second, third = (found.of(number) for number in (1, 2, 3))
+    assert ([str(ip) for ip in first.ips], first.mtu) == (["10.0.0.7/24"], 1400)
+    assert ([str(ip) for ip in second.ips], second.mtu) == (["10.0.0.1/24"], 1300)
+    assert third == found
+    # What is given for one replica is meant as it is; the rest still follows the offset rule.
+    assert first.offsets == {"mac", "forward"}
+    assert second.offsets == found.offsets
+    assert first.per_replica == ()
+
+
+def test_what_two_replicas_say_is_no_clash_before_they_run() -> None:
+    same = [{"ip": "10.0.0.7/24"}, {"ip": "10.0.0.7/24"}]
+    assert len(link(**{"per-replica": same}).per_replica) == 2
 
 
 def test_one_string_is_a_list_of_one_and_an_empty_list_is_nothing() -> None:
@@ -159,18 +216,43 @@ def test_a_tunnel() -> None:
     assert found.netem == netem.parse("loss 1%")
 
 
+def test_every_key_of_a_tunnel() -> None:
+    given = {
+        "type": "vxlan", "bridge": "s1", "remote": "FD00::9", "vni": 7, "port": 4000,
+        "local": "fd00::8", "ttl": 9, "tos": 1, "df": "set", "mtu": 1400,
+    }  # fmt: skip
+    (found,) = config(tunnels=[given]).tunnels
+    assert found == TunnelSpec(
+        place=PLACE, type="vxlan", bridge="s1", remote=ipaddress.ip_address("fd00::9"), vni=7,
+        port=4000, local=ipaddress.ip_address("fd00::8"), ttl=9, tos=1, df="set", mtu=1400,
+    )  # fmt: skip
+
+
 def test_two_tunnels_differ_by_kind_number_or_remote() -> None:
-    tunnel = {"type": "vxlan", "bridge": "s1", "remote": "10.0.0.9", "vni": 7}
+    tunnel = {"type": "geneve", "bridge": "s1", "remote": "10.0.0.9", "vni": 7}
     more: tuple[dict[str, object], ...] = (
         {},
-        {"type": "geneve"},
+        {"type": "vxlan"},
         {"vni": 8},
         {"remote": "10.0.0.10"},
     )
     assert len(config(tunnels=[tunnel | m for m in more]).tunnels) == 4
     assert refused(tunnels=[tunnel, tunnel | {"bridge": "s2"}]) == [
-        "f:2:1: a vxlan tunnel with vni 7 to 10.0.0.9 is already taken by bridge s1 (f:1:1)"
+        "f:2:1: a geneve tunnel with vni 7 to 10.0.0.9 is already taken by bridge s1 (f:1:1)"
     ]
+
+
+def test_two_vxlans_differ_by_number_or_port() -> None:
+    """The kernel tells them apart by nothing else."""
+    tunnel = {"type": "vxlan", "bridge": "s1", "remote": "10.0.0.9", "vni": 7}
+    other = tunnel | {"remote": "10.0.0.10"}
+    assert len(config(tunnels=[tunnel, other | {"port": 4790}, other | {"vni": 8}]).tunnels) == 3
+    for same in (other, other | {"port": 4789}):
+        (told,) = refused(tunnels=[tunnel, same])
+        assert told == (
+            "f:2:1: vxlan with vni 7 on port 4789 is already taken by bridge s1 (f:1:1); the kernel"
+            " has one for each vni and port: give another 'port', or use geneve"
+        )
 
 
 def test_a_list_is_executed_as_it_is_and_a_string_by_a_shell() -> None:

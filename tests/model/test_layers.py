@@ -20,8 +20,9 @@ MAY = {
 # clock, a file, a socket, a process or chance.
 PURE = {
     "__future__", "collections", "dataclasses", "enum", "fnmatch", "fractions", "functools",
-    "hashlib", "ipaddress", "itertools", "math", "operator", "re", "shlex", "string", "struct",
-    "types", "typing",
+    "hashlib", "ipaddress", "itertools", "json", "math", "operator", "re", "shlex", "statistics",
+    "string",
+    "struct", "types", "typing",
 }  # fmt: skip
 # Builtins by which a module could reach the world without importing anything.
 DOORS = {"open", "eval", "exec", "compile", "__import__", "input", "print", "breakpoint"}

@@ -93,7 +93,7 @@ def test_spellings(text: str, expected: RouteSpec) -> None:
         ("default metric \u0663", "is not a number"),
         ("default metric " + "9" * 5000, "is not a number"),
         ("default table mine", "or one of default, main, local"),
-        ("default scope 256", "or one of global, universe, site, link, host, nowhere"),
+        ("default scope 256", "or one of global, site, link, host, nowhere"),
         ("-6 10.0.0.0/8", "10.0.0.0/8 is not an IPv6 destination"),
         ("-4 fd00::/64", "fd00::/64 is not an IPv4 destination"),
         ("-6 default via 10.0.0.1", "via 10.0.0.1 is not of the family of default"),

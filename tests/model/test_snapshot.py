@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from model.keys import SELF, Key, NsKey, link_key
+from model.keys import HOST, SELF, Key, NsKey, link_key
 from model.ownership import group_of
 from model.resources import Address, Link
 from model.snapshot import NamespaceState, assemble
@@ -30,7 +30,7 @@ def state(*links: Link, highest: int = 0) -> NamespaceState:
 
 def peers(*, plane: NamespaceState, **containers: NamespaceState) -> dict[str, str]:
     states = {SELF: plane, **{NsKey("container", n, n): s for n, s in containers.items()}}
-    found = assemble(states, SELF, {})
+    found = assemble(states, SELF, {}, {})
     return {
         str(key): str(link.peer)
         for key, link in found.resources.items()
@@ -93,10 +93,51 @@ def test_a_snapshot_tells_indexes_and_what_it_could_not_read() -> None:
         SELF: state(highest=9),
         A: NamespaceState({link.key: link, address.key: address}, 2),
     }
-    found = assemble(states, SELF, {B: "gone"})
+    found = assemble(states, SELF, {B: "gone"}, {})
     assert found.index_of(link.key) == 2
     assert found.index_of(link_key(A, "eth1")) == 0
     assert found.index_of(address.key) == 0
     assert found.highest_index == {SELF: 9, A: 2}
     assert found.absent == {B: "gone"}
     assert found.resources.keys() == {link.key, address.key}
+
+
+def child(
+    ns: NsKey, kind: str, parent_index: int, *, away: bool, above: NsKey = SELF
+) -> Key | None:
+    """Return the parent that a child of this description is found to have, if it is `top`."""
+    link = Link(
+        key=link_key(ns, "eth0"), kind=kind, index=2, peer_index=parent_index, peer_away=away
+    )
+    top = Link(key=link_key(above, "top"), kind="", index=7)
+    states: dict[NsKey, NamespaceState] = {SELF: state(), above: state(), A: state()}
+    for each in (link, top):
+        old = states[each.key.ns].resources
+        states[each.key.ns] = NamespaceState({**old, each.key: each})
+    found = assemble(states, SELF, {}, {link.key: top.key}).resources[link.key]
+    assert isinstance(found, Link)
+    return found.parent
+
+
+def test_a_child_is_joined_to_the_parent_that_it_should_have() -> None:
+    for above in (SELF, HOST):
+        assert child(A, "vlan", 7, away=True, above=above) == link_key(above, "top")
+    assert child(A, "macvlan", 7, away=False, above=A) == link_key(A, "top")
+
+
+def test_a_child_of_another_interface_has_none_that_is_known() -> None:
+    assert child(A, "vlan", 8, away=True) is None
+    assert child(A, "vlan", 7, away=False) is None, "index 7 of its own namespace"
+    assert child(A, "vlan", 7, away=True, above=A) is None, "index 7 of another namespace"
+
+
+def test_an_ipvtap_does_not_say_where_its_parent_is() -> None:
+    assert child(A, "ipvtap", 7, away=False) == link_key(SELF, "top")
+    assert child(A, "ipvlan", 7, away=False) is None
+
+
+def test_a_child_or_a_parent_that_was_not_seen_is_not_joined() -> None:
+    link = Link(key=link_key(A, "eth0"), kind="vlan", peer_index=7, peer_away=True)
+    parents = {link.key: link_key(SELF, "top"), link_key(A, "eth1"): link.key}
+    found = assemble({SELF: state(), A: state(link)}, SELF, {}, parents)
+    assert found.resources == {link.key: link}
