@@ -1,4 +1,4 @@
-"""Adding and removing addresses; an address is all key, so there is nothing to modify."""
+"""Adding and removing addresses; one is all key, but for the route that comes with it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from actuators.requests import Numbers, Request
 from model import netlink as nl
 from model.ownership import PROTOCOL
 from model.resources import Address, link_of
+
+_MAIN, _SCOPE_LINK, _UNICAST = 254, 253, 1  # linux/rtnetlink.h
+_METRIC6 = 256  # IP6_RT_PRIO_ADDRCONF, linux/ipv6_route.h
 
 
 def create(address: Address, numbers: Numbers) -> list[Request]:
@@ -25,6 +28,28 @@ def create(address: Address, numbers: Numbers) -> list[Request]:
         flags,
         mark,
     )
+    return [Request(address.key.ns, message)]
+
+
+def modify(address: Address, numbers: Numbers) -> list[Request]:
+    """Put back the route to its prefix, as the kernel makes it with an address.
+
+    See fib_add_ifaddr() in net/ipv4/fib_frontend.c, addrconf_prefix_route() in net/ipv6/addrconf.c.
+    """
+    ip = ipaddress.ip_interface(address.ip)
+    four = ip.version == 4
+    link = link_of(address.key)
+    message = nl.message(
+        nl.RTM_NEWROUTE,
+        nl.NLM_F_ACK | nl.NLM_F_CREATE | nl.NLM_F_EXCL,
+        nl.RTMSG.pack(
+            nl.AF_INET if four else nl.AF_INET6, ip.network.prefixlen, 0, 0, _MAIN,
+            nl.RTPROT_KERNEL, _SCOPE_LINK if four else 0, _UNICAST, 0,
+        ),
+        nl.attribute(nl.RTA_DST, ip.network.network_address.packed),
+        nl.u32(nl.RTA_OIF, numbers.index(link) if link else 0),
+        nl.attribute(nl.RTA_PREFSRC, ip.ip.packed) if four else nl.u32(nl.RTA_PRIORITY, _METRIC6),
+    )  # fmt: skip
     return [Request(address.key.ns, message)]
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import hashlib
+import struct
 from collections.abc import Iterable
+from dataclasses import replace
 
-from actuators.requests import Numbers, Request
+from actuators.requests import Feature, Numbers, Request
 from model import netlink as nl
-from model.keys import NsKey
+from model.keys import NsKey, link_key
+from model.kinds import KINDS
 from model.resources import Link
 
 # A bridge or an outer end without IPv6 (kernel without it, MTU below 1280) is silent already.
@@ -21,7 +26,7 @@ def create(link: Link, peer: Link | None, numbers: Numbers) -> list[Request]:
     has said that it made this one: a name or an index that it refused is somebody else's.
     """
     if link.kind != "veth":
-        return [_new(link)]
+        return _new(link, numbers)
     if peer is None:
         raise ValueError(f"{link.key}: a veth cannot be made without its peer")
     return [_new_veth(link, peer, numbers)]
@@ -54,24 +59,59 @@ def delete(link: Link) -> list[Request]:
     return [Request(link.key.ns, message, gone_is_done=True)]
 
 
+_SIOCSIFNAME = 0x8923  # linux/sockios.h
+_IFREQ = struct.Struct("=16s16s8x")  # linux/if.h: a name, and a new one
 _CREATE = nl.NLM_F_ACK | nl.NLM_F_CREATE | nl.NLM_F_EXCL
 
 
-def _new(link: Link) -> Request:
+def _new(link: Link, numbers: Numbers) -> list[Request]:
+    """Make an interface that has no second end.
+
+    A child of an interface in another namespace is made from its own, by the id that the parent's
+    has there. It has a name on the way that nothing else has, and an index that the kernel chooses:
+    until 6.12 it is made in the parent's namespace and moved, so that both would have to be free in
+    either (__rtnl_newlink(), net/core/rtnetlink.c; 6.1 refuses an eth0 beside an eth0).
+    """
+    ns, born, stack, renaming = link.key.ns, link, b"", []
+    away = link.parent is not None and link.parent.ns != ns
+    if link.parent is not None:
+        stack = nl.u32(nl.IFLA_LINK, numbers.index(link.parent))
+    if link.parent is not None and away:
+        stack += nl.attribute(nl.IFLA_LINK_NETNSID, nl.I32.pack(numbers.id_of(link.parent.ns, ns)))
+        born = replace(link, key=link_key(ns, _name_on_the_way(link)))
+        renaming = [Request(ns, call=lambda fd: _rename(fd, born.key.dev, link.key.dev))]
+    index = numbers.free_index(link.key) if ns.kind == "container" and not away else 0
+    body = nl.IFINFO.pack(0, 0, index, 0, 0)
     info = _info(link)
-    return Request(
-        link.key.ns,
-        nl.message(nl.RTM_NEWLINK, _CREATE, nl.IFINFO.pack(0, 0, 0, 0, 0), _identity(link), info),
-    )
+    message = nl.message(nl.RTM_NEWLINK, _CREATE, body, _identity(born), stack, info)
+    return [Request(ns, message, feature=_feature(link)), *renaming]
+
+
+def _name_on_the_way(link: Link) -> str:
+    seed = f"{link.key.ns.id}\0{link.key.dev}".encode()
+    return f"rl{hashlib.blake2b(seed, digest_size=6).hexdigest()}"
+
+
+def _rename(descriptor: int, old: str, new: str) -> None:
+    """Rename an interface by its name, for which rtnetlink wants an index.
+
+    Raises:
+        OSError: there is no `old`, or somebody has made a `new`.
+    """
+    fcntl.ioctl(descriptor, _SIOCSIFNAME, _IFREQ.pack(old.encode(), new.encode()))
+
+
+def _feature(link: Link) -> Feature:
+    # A kind that is in no module loaded or loadable is EOPNOTSUPP (rtnl_newlink()).
+    return Feature(f"{link.kind} links", "8021q" if link.kind == "vlan" else link.kind)
 
 
 def _info(link: Link) -> bytes:
     """Encode what is peculiar to a kind."""
     kind = nl.text(nl.IFLA_INFO_KIND, link.kind)
-    if link.snooping is None:
-        return nl.nested(nl.IFLA_LINKINFO, kind)
-    snooping = nl.attribute(nl.IFLA_BR_MCAST_SNOOPING, bytes([link.snooping]))
-    return nl.nested(nl.IFLA_LINKINFO, kind, nl.nested(nl.IFLA_INFO_DATA, snooping))
+    settings = KINDS[link.kind].encode(dict(link.settings))
+    data = nl.nested(nl.IFLA_INFO_DATA, settings) if settings else b""
+    return nl.nested(nl.IFLA_LINKINFO, kind, data)
 
 
 def _new_veth(link: Link, peer: Link, numbers: Numbers) -> Request:
@@ -89,7 +129,8 @@ def _new_veth(link: Link, peer: Link, numbers: Numbers) -> Request:
         nl.nested(nl.IFLA_INFO_DATA, other),
     )
     body = nl.IFINFO.pack(0, 0, numbers.free_index(link.key), 0, 0)
-    return Request(link.key.ns, nl.message(nl.RTM_NEWLINK, _CREATE, body, _identity(link), info))
+    message = nl.message(nl.RTM_NEWLINK, _CREATE, body, _identity(link), info)
+    return Request(link.key.ns, message, feature=_feature(link))
 
 
 def _identity(link: Link) -> bytes:
@@ -114,14 +155,15 @@ def _configure(
     is told to have none.
     """
     attributes: list[bytes] = []
+    if changed is not None and (peculiar := changed & dict(link.settings).keys()):
+        rest = _configure(link, numbers, changed - peculiar)
+        return [_set_kind(link, peculiar, numbers), *rest]
     if changed is not None:
         if "mac" in changed and link.mac is not None:
             raw = bytes.fromhex(link.mac.replace(":", ""))
             attributes.append(nl.attribute(nl.IFLA_ADDRESS, raw))
         if "mtu" in changed and link.mtu is not None:
             attributes.append(nl.u32(nl.IFLA_MTU, link.mtu))
-        if "snooping" in changed:
-            attributes.append(_info(link))
         if "group" in changed and link.group is not None:
             attributes.append(nl.u32(nl.IFLA_GROUP, link.group))
     if link.alias is not None and (changed is None or "alias" in changed):
@@ -130,9 +172,13 @@ def _configure(
     if link.master is not None and (changed is None or "master" in changed):
         index = numbers.index(link.master_key()) if link.master else 0
         attributes.append(nl.u32(nl.IFLA_MASTER, index))
-    if link.promote is not None and (changed is None or "promote" in changed):
-        conf = nl.u32(nl.IPV4_DEVCONF_PROMOTE_SECONDARIES, int(link.promote))
-        four = nl.nested(nl.AF_INET, nl.nested(nl.IFLA_INET_CONF, conf))
+    conf = [
+        nl.u32(number, int(value))
+        for name, number in nl.DEVCONF.items()
+        if (value := getattr(link, name)) is not None and (changed is None or name in changed)
+    ]
+    if conf:
+        four = nl.nested(nl.AF_INET, nl.nested(nl.IFLA_INET_CONF, *conf))
         attributes.append(nl.nested(nl.IFLA_AF_SPEC, four))
     index = numbers.index(link.key)
     raising = link.up is not None and (changed is None or "up" in changed)
@@ -170,3 +216,16 @@ def _set(
         attributes,
     )
     return Request(link.key.ns, message, optional=optional)
+
+
+def _set_kind(link: Link, names: frozenset[str], numbers: Numbers) -> Request:
+    """Change some of what is peculiar to a kind.
+
+    RTM_SETLINK accepts IFLA_LINKINFO and does nothing (do_setlink(), 6.1 and 6.18), so it is
+    RTM_NEWLINK, without NLM_F_CREATE; with what changes alone, because vxlan_nl2conf() refuses the
+    port even where it is the same.
+    """
+    settings = tuple((name, value) for name, value in link.settings if name in names)
+    body = nl.IFINFO.pack(0, 0, numbers.index(link.key), 0, 0)
+    info = _info(replace(link, settings=settings))
+    return Request(link.key.ns, nl.message(nl.RTM_NEWLINK, nl.NLM_F_ACK, body, info))

@@ -1,45 +1,62 @@
-"""Setting offload features, by the ethtool ioctls."""
+"""Setting offload features, all of an interface in one ioctl."""
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import fcntl
-import struct
 from collections.abc import Iterable
+from dataclasses import dataclass
 
+from actuators.ethtool import tell
 from actuators.requests import Request
-from model.offloads import COMMANDS, SIOCETHTOOL, Commands
+from model import offloads
 from model.resources import Offload
 
-
-def modify(offload: Offload, changed: Iterable[str]) -> list[Request]:
-    """Set the features named in `changed` as declared, one call each."""
-    wanted = dict(offload.features)
-    dev = offload.key.dev
-    return [
-        Request(offload.key.ns, call=_setter(dev, COMMANDS[name], on=wanted[name]))
-        for name in changed
-    ]
+# The kernel's names of the bits, which stay as they are while it runs.
+_bits: dict[str, int] = {}
 
 
-class _setter:  # noqa: N801 - a function with its arguments, comparable in tests
-    __slots__ = ("commands", "dev", "on")
+def modify(offload: Offload, _changed: Iterable[str] = ()) -> list[Request]:
+    """Set all features as declared, and see that they then are so.
 
-    def __init__(self, dev: str, commands: Commands, *, on: bool) -> None:
-        self.dev, self.commands, self.on = dev, commands, on
+    All, whatever has changed: switching one brings others along that the kernel was told of before.
+    """
+    return [Request(offload.key.ns, call=_Set(offload))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Set:
+    """One call, comparable in tests."""
+
+    offload: Offload
 
     def __call__(self, descriptor: int) -> None:
-        _ethtool(descriptor, self.dev, self.commands.set, self.on)
-        # The call succeeds, and does nothing, where another feature stands against it: segmentation
-        # without checksums (netdev_fix_features() in net/core/dev.c).
-        if bool(_ethtool(descriptor, self.dev, self.commands.get, 0)) is not self.on:
-            raise OSError(errno.EOPNOTSUPP, "another offload setting stands against it")
+        dev, declared = self.offload.key.dev, dict(self.offload.features)
+        if not _bits:
+            number = offloads.count(tell(descriptor, dev, offloads.ask_count()))
+            _bits.update(offloads.names(tell(descriptor, dev, offloads.ask_names(number))))
+        number = max(_bits.values()).bit_length()
+        masks = offloads.masks(declared, _bits)
+        valid = sum(masks.values())
+        wanted = sum(mask for name, mask in masks.items() if declared[name])
+        # Bits that the interface cannot change are left out by the kernel, which succeeds.
+        tell(descriptor, dev, offloads.order(number, valid, wanted))
+        state = tell(descriptor, dev, bytearray(offloads.ask_state(number)))
+        active, changeable = offloads.active(state), offloads.changeable(state)
+        failed = [
+            f"{name} {_why(masks[name], changeable, on=on)}"
+            for name, on in declared.items()
+            if bool(active & masks[name]) is not on
+        ]
+        if failed:
+            raise OSError(errno.EOPNOTSUPP, f"{self.offload.key.dev}: {', '.join(failed)}")
 
 
-def _ethtool(descriptor: int, dev: str, command: int, data: int) -> int:
-    value = bytearray(struct.pack("=II", command, data))  # ethtool_value, linux/ethtool.h
-    pointer = ctypes.addressof(ctypes.c_char.from_buffer(value))
-    request = struct.pack("16sP16x", dev.encode(), pointer)  # ifreq, linux/if.h
-    fcntl.ioctl(descriptor, SIOCETHTOOL, request)
-    return int(struct.unpack("=II", value)[1])
+def _why(mask: int, changeable: int, *, on: bool) -> str:
+    """Say why a feature is not as it was told to be."""
+    state = "off" if on else "on"
+    if not mask:
+        return "is unknown to this kernel"
+    if not mask & changeable:
+        return f"is fixed {state} by the driver"
+    # netdev_fix_features() in net/core/dev.c: segmentation without checksums, for one.
+    return f"stays {state}: another offload setting stands against it"

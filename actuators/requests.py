@@ -12,6 +12,21 @@ from model.keys import Key, NsKey
 
 
 @dataclass(frozen=True, slots=True)
+class Feature:
+    """A part of the kernel that need not be there.
+
+    Attributes:
+        name: as it is told to people.
+        module: what the kernel is to be built with, or is to load.
+        absent: the errnos by which the kernel says that it has no such thing.
+    """
+
+    name: str
+    module: str
+    absent: frozenset[int] = frozenset({errno.EOPNOTSUPP})
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One message to one namespace.
 
@@ -22,6 +37,7 @@ class Request:
             message for it; raises OSError.
         gone_is_done: "there is no such thing" means that the work is done: true of deletions.
         optional: errnos that leave nothing to do, for what this kernel need not have.
+        feature: what it asks for that this kernel need not have, where that is a refusal.
     """
 
     ns: NsKey
@@ -29,6 +45,7 @@ class Request:
     call: Callable[[int], None] | None = None
     gone_is_done: bool = False
     optional: frozenset[int] = frozenset()
+    feature: Feature | None = None
 
 
 class Numbers(Protocol):
@@ -42,6 +59,9 @@ class Numbers(Protocol):
 
     def namespace(self, ns: NsKey) -> int:
         """Return an open descriptor of a namespace."""
+
+    def id_of(self, ns: NsKey, seen_from: NsKey) -> int:
+        """Return the id of a namespace in another; raise OSError where it cannot have one."""
 
 
 class Verdict(Enum):
@@ -58,7 +78,6 @@ _VERDICTS = {
     errno.ENODEV: Verdict.VANISHED,
     errno.ENOENT: Verdict.VANISHED,
     errno.ESRCH: Verdict.VANISHED,
-    errno.EADDRNOTAVAIL: Verdict.VANISHED,
     # The snapshot did not show it, so somebody made it since: look again.
     errno.EEXIST: Verdict.VANISHED,
     errno.EBUSY: Verdict.RETRY,
@@ -82,4 +101,6 @@ def judge(request: Request, code: int) -> Verdict:
     """Classify the kernel's answer to a request; 0 is success. What is not listed is refused."""
     if not code or code in request.optional or (request.gone_is_done and code in _GONE):
         return Verdict.DONE
+    if request.feature and code in request.feature.absent:
+        return Verdict.UNSUPPORTED
     return _VERDICTS.get(code, Verdict.REFUSED)

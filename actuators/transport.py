@@ -16,6 +16,9 @@ from model.keys import NsKey
 # Each answer takes some 800 bytes of the receive buffer, whose default is 208 KiB
 # (net.core.rmem_default): more than 250 answers at once would be lost.
 _BATCH = 100
+# A batch must fit into the send buffer, whose default is as large (net.core.wmem_default): a netem
+# with two tables takes 16 KiB.
+_BYTES = 100 * 1024
 _SEQUENCE = struct.Struct("=I")
 
 
@@ -33,8 +36,13 @@ class Answer:
         return judge(self.request, self.code)
 
     def __str__(self) -> str:
-        name = errno.errorcode.get(self.code, str(self.code))
-        return f"{name}: {self.words or os.strerror(self.code)}"
+        # Two names are one number on Linux, and the kernel's own is the other one.
+        named = "EOPNOTSUPP" if self.code == errno.EOPNOTSUPP else errno.errorcode.get(self.code)
+        told = f"{named or self.code}: {self.words or os.strerror(self.code)}"
+        feature = self.request.feature
+        if feature and self.code in feature.absent:
+            return f"this kernel has no {feature.name} ({told}; module {feature.module})"
+        return told
 
 
 def send(requests: Sequence[Request], sockets: Mapping[NsKey, socket.socket]) -> list[Answer]:
@@ -54,10 +62,11 @@ def send(requests: Sequence[Request], sockets: Mapping[NsKey, socket.socket]) ->
             answers.append(_call(first, sock))
             at += 1
         else:
-            end = at + 1
+            end, size = at + 1, len(first.message)
             while (
                 end < len(requests)
                 and end - at < _BATCH
+                and (size := size + len(requests[end].message)) <= _BYTES
                 and requests[end].ns == first.ns
                 and not requests[end].call
             ):

@@ -9,7 +9,7 @@ from model import netlink as nl
 from model.keys import Key, NsKey
 from model.ownership import PROTOCOL
 from model.resources import Address
-from observers.netlink import dump
+from observers.netlink import address_text, dump
 
 _ALL = nl.message(nl.RTM_GETADDR, nl.NLM_F_DUMP, nl.IFADDR.pack(socket.AF_UNSPEC, 0, 0, 0, 0))
 _SCOPE_LINK = 253
@@ -44,5 +44,5 @@ def decode(
     raw = found.get(nl.IFA_LOCAL) or found.get(nl.IFA_ADDRESS)
     if raw is None:
         return None
-    ip = f"{socket.inet_ntop(family, raw)}/{prefix}"
+    ip = f"{address_text(family, raw)}/{prefix}"
     return Address(key=Key(ns, "address", dev, ip), ip=ip, owned=owned)

@@ -1,49 +1,57 @@
-"""The kernel's doorbell: one socket that hears every namespace that has an id in the data plane's.
+"""The kernel's doorbell: sockets that hear every namespace that has an id in the data plane's.
 
-It says in which namespace something changed, never what; only interfaces of the data plane itself
-are told by name. Nothing heard here is ever taken for the state of anything.
+It says in which namespace something changed, never what; only interfaces of the data plane itself,
+and of the host, are told by name. Nothing heard here is ever taken for the state of anything.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import select
 import socket
 import struct
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from model import netlink as nl
-from model.keys import NsKey
+from model.keys import HOST, NsKey
+from observers import nsid
 from observers.namespaces import Opened, inode_of, inside, path_of
 
 _GROUPS = (
     nl.RTNLGRP_LINK,
+    nl.RTNLGRP_TC,  # what the kernel attaches by itself is not told; what people do is
     nl.RTNLGRP_IPV4_IFADDR,
     nl.RTNLGRP_IPV6_IFADDR,
     nl.RTNLGRP_IPV4_ROUTE,
     nl.RTNLGRP_IPV6_ROUTE,
+    nl.RTNLGRP_IPV4_RULE,
+    nl.RTNLGRP_IPV6_RULE,
 )
+_NFNLGRP_NFTABLES = 7  # linux/netfilter/nfnetlink.h
 _NETLINK_ADD_MEMBERSHIP = 1  # linux/netlink.h
 _SO_RCVBUFFORCE = 33  # asm-generic/socket.h; needs CAP_NET_ADMIN
 _BUFFER = 8 * 1024 * 1024  # a thousand links made at once ring some ten thousand times
 _AF_BRIDGE = 7
-_NETNSA_NSID, _NETNSA_FD = 1, 3  # linux/net_namespace.h
 _SIOCGSKNS = 0x894C  # linux/sockios.h: a descriptor of a socket's namespace
 _LINK_EVENTS = (nl.RTM_NEWLINK, nl.RTM_DELLINK)
+_TC_EVENTS = (nl.RTM_NEWQDISC, nl.RTM_DELQDISC, nl.RTM_NEWTFILTER, nl.RTM_DELTFILTER)
 
 
 @dataclass(frozen=True, slots=True)
 class Rang:
-    """Something changed in a container's namespace."""
+    """Something changed in a container's namespace, or in what the data plane's interfaces do."""
 
     ns: NsKey
 
 
 @dataclass(frozen=True, slots=True)
 class RangLink:
-    """Something changed about an interface of the data plane; `group` is its mark."""
+    """Something changed about an interface of the data plane, or of the host; `group`: its mark."""
 
+    ns: NsKey
     name: str
     group: int
 
@@ -63,30 +71,27 @@ class KernelDoorbell:
     def __init__(self, plane: NsKey) -> None:
         self.inode = inode_of(plane)
         with inside(path_of(plane)):
-            self._sock = socket.socket(
-                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0
-            )
-        try:
-            self._sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
-        except PermissionError:  # in a user namespace: what net.core.rmem_max allows
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-        try:
-            self._sock.setsockopt(nl.SOL_NETLINK, nl.NETLINK_LISTEN_ALL_NSID, 1)
-            self.hears_containers = True
-        except PermissionError:  # needs CAP_NET_BROADCAST
-            self.hears_containers = False
-        # A socket without an address of its own counts as the sender of what the kernel sends
-        # (do_one_broadcast() in net/netlink/af_netlink.c, 6.18), and so would hear nothing.
-        self._sock.bind((0, 0))
-        for group in _GROUPS:
-            self._sock.setsockopt(nl.SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+            self._sockets = [_ear(socket.NETLINK_ROUTE, _GROUPS)]
+            try:
+                self._sockets.append(_ear(nl.NETLINK_NETFILTER, (_NFNLGRP_NFTABLES,)))
+            except OSError as error:
+                if error.errno != errno.EPROTONOSUPPORT:  # a kernel without it has no tables
+                    raise
+        self._epoll = select.epoll()
+        self.hears_containers = True
+        for sock in self._sockets:
+            self._epoll.register(sock, select.EPOLLIN)
+            try:
+                sock.setsockopt(nl.SOL_NETLINK, nl.NETLINK_LISTEN_ALL_NSID, 1)
+            except PermissionError:  # needs CAP_NET_BROADCAST
+                self.hears_containers = False
         self._plane = plane
         self._containers: dict[int, NsKey] = {}  # namespace id in the data plane → container
         self._known: dict[NsKey, tuple[int, int]] = {}  # container → inode and id
 
     def fileno(self) -> int:
         """Return the descriptor to wait on."""
-        return self._sock.fileno()
+        return self._epoll.fileno()
 
     def learn(self, opened: Opened, wanted: Container[NsKey]) -> None:
         """Ask the ids of the namespaces in `wanted` that are open now.
@@ -98,16 +103,15 @@ class KernelDoorbell:
         sock = opened.sockets.get(self._plane)
         if sock is None:
             return
+        if opened.host_id >= 0:
+            self._containers[opened.host_id] = HOST
         for ns, inside_ns in opened.sockets.items():
             inode = opened.inodes[ns]
             if ns not in wanted or self._known.get(ns, (0, 0))[0] == inode:
                 continue
             descriptor = fcntl.ioctl(inside_ns, _SIOCGSKNS)
             try:
-                number = _namespace_id(sock, descriptor)
-                if number < 0:
-                    _give_id(sock, descriptor)
-                    number = _namespace_id(sock, descriptor)
+                number = nsid.given(sock, nsid.of_descriptor(descriptor))
             finally:
                 os.close(descriptor)
             if number >= 0:
@@ -122,9 +126,13 @@ class KernelDoorbell:
 
     def heard(self) -> Iterator[Rang | RangLink | Deaf]:
         """Yield what rang since the last call, without waiting."""
+        for sock in self._sockets:
+            yield from self._heard(sock)
+
+    def _heard(self, sock: socket.socket) -> Iterator[Rang | RangLink | Deaf]:
         while True:
             try:
-                data, control, _flags, _from = self._sock.recvmsg(65536, 64)
+                data, control, _flags, _from = sock.recvmsg(65536, 64)
             except BlockingIOError:
                 return
             except OSError:  # ENOBUFS: some of it was lost
@@ -134,39 +142,48 @@ class KernelDoorbell:
             for level, kind, payload in control:
                 if level == nl.SOL_NETLINK and kind == nl.NETLINK_LISTEN_ALL_NSID:
                     number = struct.unpack("=i", payload[:4])[0]
-            if number >= 0:
-                if ns := self._containers.get(number):
-                    yield Rang(ns)
+            ns = self._plane if number < 0 else self._containers.get(number)
+            if ns is None:
                 continue
-            yield from self._in_plane(data)
+            if sock is self._sockets[0] and ns in (self._plane, HOST):
+                yield from self._by_name(ns, data)
+            else:
+                yield Rang(ns)
 
-    def _in_plane(self, data: bytes) -> Iterator[RangLink]:
+    def _by_name(self, ns: NsKey, data: bytes) -> Iterator[Rang | RangLink]:
         for kind, _f, _s, start, end in nl.messages(data):
+            if kind in _TC_EVENTS and ns == self._plane:
+                yield Rang(ns)
+                continue
             if kind not in _LINK_EVENTS or data[start] == _AF_BRIDGE:
                 continue
             found = nl.attributes(data, start + 16, end)
             name = found.get(nl.IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="backslashreplace")
             group = nl.U32.unpack(found[nl.IFLA_GROUP])[0] if nl.IFLA_GROUP in found else 0
-            yield RangLink(name, group)
+            yield RangLink(ns, name, group)
 
     def close(self) -> None:
         """Stop listening."""
-        self._sock.close()
+        self._epoll.close()
+        for sock in self._sockets:
+            sock.close()
 
 
-def _give_id(sock: socket.socket, descriptor: int) -> None:
-    """Let the kernel choose an id for an open namespace in that of `sock`."""
-    which = nl.u32(_NETNSA_FD, descriptor) + nl.attribute(_NETNSA_NSID, nl.I32.pack(-1))
-    sock.send(nl.message(nl.RTM_NEWNSID, nl.NLM_F_ACK, nl.RTGEN.pack(0), which))
-    sock.recv(4096)  # refused or not: whoever asks next sees
+def _ear(protocol: int, groups: Iterable[int]) -> socket.socket:
+    """Open a netlink socket in the calling thread's namespace that hears these groups.
 
-
-def _namespace_id(sock: socket.socket, descriptor: int) -> int:
-    """Return the id of an open namespace in that of `sock`, -1 if it has none."""
-    sock.send(nl.message(nl.RTM_GETNSID, 0, nl.RTGEN.pack(0), nl.u32(_NETNSA_FD, descriptor)))
-    data = sock.recv(4096)
-    for kind, _f, _s, start, end in nl.messages(data):
-        if kind == nl.RTM_NEWNSID:
-            found = nl.attributes(data, start + 4, end)
-            return int(nl.I32.unpack(found[_NETNSA_NSID])[0])
-    return -1
+    Raises:
+        OSError: the kernel has no such protocol.
+    """
+    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    sock = socket.socket(socket.AF_NETLINK, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+    except PermissionError:  # in a user namespace: what net.core.rmem_max allows
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+    # A socket without an address of its own counts as the sender of what the kernel sends
+    # (do_one_broadcast() in net/netlink/af_netlink.c, 6.18), and so would hear nothing.
+    sock.bind((0, 0))
+    for group in groups:
+        sock.setsockopt(nl.SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+    return sock

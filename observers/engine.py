@@ -63,7 +63,7 @@ class Engine:
 
     def __init__(self, name: str, path: str) -> None:
         self.name = name
-        self._path = path
+        self.path = self._path = path
         self._lock = threading.Lock()
         self._client: APIClient | None = None
         self._known: dict[str, _Known] = {}

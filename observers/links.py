@@ -8,10 +8,12 @@ from dataclasses import replace
 
 from model import netlink as nl
 from model.keys import NsKey, link_key
+from model.kinds import KINDS
 from model.ownership import is_relink_group
 from model.resources import Link
 from observers.netlink import dump, look_up
 
+_OFF = bytes(4)
 _MASK = nl.u32(nl.IFLA_EXT_MASK, nl.RTEXT_FILTER_SKIP_STATS)
 _ALL = nl.message(
     nl.RTM_GETLINK, nl.NLM_F_DUMP, nl.IFINFO.pack(socket.AF_UNSPEC, 0, 0, 0, 0), _MASK
@@ -25,33 +27,47 @@ def read_all(ns: NsKey, sock: socket.socket) -> list[Link]:
         OSError: the dump failed.
     """
     links = [link for body in dump(sock, _ALL) if (link := decode(ns, *body))]
-    names = {link.index: link.key.dev for link in links}
+    names = {link.index: _as_master(link) for link in links}
     return [_named_master(link, names) for link in links]
 
 
-def read_named(ns: NsKey, sock: socket.socket, names: Iterable[str]) -> list[Link]:
+def read_named(
+    ns: NsKey, sock: socket.socket, names: Iterable[str], target: int = -1
+) -> list[Link]:
     """Read the interfaces of these names that exist, with whatever they are ports of.
+
+    With `target` they are those of the namespace that has this id in that of `sock`.
 
     Raises:
         OSError: a look-up failed.
     """
     empty = nl.IFINFO.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+    where = nl.attribute(nl.IFLA_TARGET_NETNSID, nl.I32.pack(target)) if target >= 0 else b""
     requests = [
-        nl.message(nl.RTM_GETLINK, 0, empty, nl.text(nl.IFLA_IFNAME, name), _MASK)
+        nl.message(nl.RTM_GETLINK, 0, empty, nl.text(nl.IFLA_IFNAME, name), _MASK, where)
         for name in names
         if len(name.encode()) < 16
     ]
     links = [link for body in look_up(sock, requests) if body and (link := decode(ns, *body))]
-    known = {link.index: link.key.dev for link in links}
+    known = {link.index: _as_master(link) for link in links}
     unknown = {int(link.master) for link in links if link.master} - known.keys()
     masters = [
-        nl.message(nl.RTM_GETLINK, 0, nl.IFINFO.pack(0, 0, index, 0, 0), _MASK)
+        nl.message(nl.RTM_GETLINK, 0, nl.IFINFO.pack(0, 0, index, 0, 0), _MASK, where)
         for index in sorted(unknown)
     ]
     for body in look_up(sock, masters):
         if body and (link := decode(ns, *body)):
-            known[link.index] = link.key.dev
+            known[link.index] = _as_master(link)
     return [_named_master(link, known) for link in links]
+
+
+def _as_master(link: Link) -> str:
+    """Return what an interface is called as the master of a port.
+
+    Open vSwitch makes one device of its datapath the master of the ports of all its bridges; which
+    bridge a port is in, only its database tells.
+    """
+    return "" if link.kind == "openvswitch" else link.key.dev
 
 
 def _named_master(link: Link, names: dict[int, str]) -> Link:
@@ -73,12 +89,12 @@ def decode(ns: NsKey, data: bytes, start: int, end: int) -> Link | None:
     info = found.get(nl.IFLA_LINKINFO, b"")
     about = nl.attributes(info, 0, len(info)) if info else {}
     kind = _string(about.get(nl.IFLA_INFO_KIND, b""))
-    silent = promote = snooping = None
-    if kind == "bridge":
-        data_of = about.get(nl.IFLA_INFO_DATA, b"")
-        snooping = nl.attributes(data_of, 0, len(data_of)).get(nl.IFLA_BR_MCAST_SNOOPING) != b"\0"
+    silent: bool | None = None
+    conf: dict[str, bool] = {}
+    table = KINDS.get(kind)
+    peculiar = about.get(nl.IFLA_INFO_DATA) if table and table.attributes else None
     if is_relink_group(group):
-        silent, promote = _per_family(found.get(nl.IFLA_AF_SPEC, b""))
+        silent, conf = _per_family(found.get(nl.IFLA_AF_SPEC, b""))
     alias = found.get(nl.IFLA_IFALIAS)
     master = found.get(nl.IFLA_MASTER)
     link = found.get(nl.IFLA_LINK)
@@ -93,11 +109,14 @@ def decode(ns: NsKey, data: bytes, start: int, end: int) -> Link | None:
         group=group,
         alias=_string(alias) if alias else "",
         silent=silent,
-        promote=promote,
-        snooping=snooping,
+        promote=conf.get("promote"),
+        forwarding=conf.get("forwarding"),
+        src_valid_mark=conf.get("src_valid_mark"),
+        settings=table.decode(peculiar) if table and peculiar else (),
         index=index,
         peer_index=nl.U32.unpack(link)[0] if link else 0,
         peer_away=nl.IFLA_LINK_NETNSID in found,
+        qdisc=_string(found.get(nl.IFLA_QDISC, b"")),
         other_names=_other_names(found.get(nl.IFLA_PROP_LIST, b"")),
     )
 
@@ -121,16 +140,18 @@ def _other_names(properties: bytes) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _per_family(spec: bytes) -> tuple[bool, bool]:
-    """Return (generates no link-local address, promotes secondary addresses) of IFLA_AF_SPEC."""
+def _per_family(spec: bytes) -> tuple[bool, dict[str, bool]]:
+    """Return (generates no link-local address, IPv4 settings by name) of IFLA_AF_SPEC."""
     families = nl.attributes(spec, 0, len(spec))
     # A kernel without IPv6, or an MTU below IPv6's least, gives no AF_INET6: nothing to silence.
-    silent, promote = True, False
+    silent = True
     if v6 := families.get(nl.AF_INET6):
         mode = nl.attributes(v6, 0, len(v6)).get(nl.IFLA_INET6_ADDR_GEN_MODE, b"\0")
         silent = mode[0] == nl.IN6_ADDR_GEN_MODE_NONE
+    conf = b""
     if v4 := families.get(nl.AF_INET):
         conf = nl.attributes(v4, 0, len(v4)).get(nl.IFLA_INET_CONF, b"")
-        at = 4 * (nl.IPV4_DEVCONF_PROMOTE_SECONDARIES - 1)
-        promote = len(conf) >= at + 4 and nl.U32.unpack_from(conf, at)[0] != 0
-    return silent, promote
+    return silent, {
+        name: len(conf) >= 4 * number and conf[4 * number - 4 : 4 * number] != _OFF
+        for name, number in nl.DEVCONF.items()
+    }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,9 +20,11 @@ from typing import Self
 
 from model.keys import HOST, SELF, NsKey
 from model.replicas import Container
+from observers import nsid
 from observers.netlink import open_socket
 
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
+_SIOCGSKNS = 0x894C  # linux/sockios.h: a descriptor of a socket's namespace
 _libc = ctypes.CDLL(None, use_errno=True)
 _OWN = "/proc/thread-self/ns/net"
 PINNED_DIR = "/run/netns"
@@ -44,12 +47,14 @@ class Opened:
 
     Use as a context manager; leaving it closes everything. Only those that links are sent to keep
     a descriptor too, so that a thousand containers take a thousand descriptors and no more.
+    `host_id` is the id of process 1's namespace in that of the data plane, -1 if it has none.
     """
 
     descriptors: dict[NsKey, int] = field(default_factory=dict)
     sockets: dict[NsKey, socket.socket] = field(default_factory=dict)
     inodes: dict[NsKey, int] = field(default_factory=dict)
     absent: dict[NsKey, str] = field(default_factory=dict)
+    host_id: int = -1
 
     def __enter__(self) -> Self:
         return self
@@ -86,8 +91,12 @@ def path_of(plane: NsKey) -> str:
     return f"{PINNED_DIR}/{pinned_name(plane.id)}"
 
 
-def open_all(planes: Iterable[NsKey], containers: Mapping[NsKey, Container]) -> Opened:
+def open_all(
+    planes: Iterable[NsKey], containers: Mapping[NsKey, Container], *, host: bool = False
+) -> Opened:
     """Open namespaces: those that must exist, and those of containers, which may be gone.
+
+    With `host` that of process 1 is given an id too; one that cannot be reached is absent.
 
     A container whose process is another's by now, or whose namespace is that of the host or of the
     data plane, is absent, with the reason.
@@ -102,6 +111,8 @@ def open_all(planes: Iterable[NsKey], containers: Mapping[NsKey, Container]) -> 
             for plane in planes:
                 _enter(opened, plane, os.open(path_of(plane), os.O_RDONLY | os.O_CLOEXEC))
             known = {inode: ns for ns, inode in opened.inodes.items()}
+            if host:
+                _find_host(opened)
             known.setdefault(os.fstat(home).st_ino, SELF)
             known.setdefault(_inode("/proc/1/ns/net"), HOST)
             for ns, container in containers.items():
@@ -149,6 +160,23 @@ def inside(path: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def entered(sock: socket.socket) -> Iterator[None]:
+    """Run the body, and what it starts, in the namespace that `sock` was opened in.
+
+    Raises:
+        OSError: it cannot be entered.
+        StrandedError: there is no way home.
+    """
+    with _returning():
+        descriptor = fcntl.ioctl(sock, _SIOCGSKNS)
+        try:
+            _setns(descriptor)
+        finally:
+            os.close(descriptor)
+        yield
+
+
 def _inode(path: str) -> int:
     try:
         return Path(path).stat().st_ino
@@ -162,6 +190,19 @@ def _enter(opened: Opened, ns: NsKey, descriptor: int) -> None:
     opened.inodes[ns] = os.fstat(descriptor).st_ino
     _setns(descriptor)
     opened.sockets[ns] = open_socket()
+
+
+def _find_host(opened: Opened) -> None:
+    """Give the host's namespace an id in the data plane's.
+
+    It is read, and links are stacked on its interfaces, by that id: to enter it takes the right to
+    trace process 1, which a sidecar seldom has.
+    """
+    try:
+        sock = next(iter(opened.sockets.values()))
+        opened.host_id = nsid.given(sock, nsid.of_process(1))
+    except (OSError, StopIteration) as error:
+        opened.absent[HOST] = f"the host's namespace cannot be reached: {error}; see `pid: host`"
 
 
 def _open_container(

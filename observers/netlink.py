@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 from collections.abc import Iterable, Iterator
@@ -31,6 +32,17 @@ def open_socket() -> socket.socket:
     # A lost acknowledgement must not hang a pass: the kernel answers within the send call.
     sock.settimeout(10)
     return sock
+
+
+def address_text(family: int, raw: bytes) -> str:
+    """Return an address as `ipaddress` writes it, which is what is declared.
+
+    inet_ntop(3) writes the last four bytes of some IPv6 addresses as IPv4: `::ffff:10.0.0.1`.
+    """
+    text = socket.inet_ntop(family, raw)
+    if family == socket.AF_INET6 and "." in text:
+        return str(ipaddress.IPv6Address(raw))
+    return text
 
 
 def dump(sock: socket.socket, request: bytes) -> Iterator[tuple[bytes, int, int]]:

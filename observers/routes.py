@@ -10,12 +10,13 @@ from model import netlink as nl
 from model.keys import Key, NsKey
 from model.ownership import PROTOCOL
 from model.resources import Route
-from observers.netlink import dump
+from observers.netlink import address_text, dump
 
 _ALL = nl.message(
     nl.RTM_GETROUTE, nl.NLM_F_DUMP, nl.RTMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0, 0, 0, 0, 0)
 )
 
+_UNICAST = 1  # RTN_UNICAST, linux/rtnetlink.h
 _HOP = struct.Struct("=HBBi")  # rtnexthop: length, flags, hops, interface index
 
 
@@ -25,7 +26,38 @@ def read_all(ns: NsKey, sock: socket.socket, names: Mapping[int, str]) -> list[R
     Raises:
         OSError: the dump failed.
     """
-    return [route for body in dump(sock, _ALL) for route in decode(ns, names, *body)]
+    return read(ns, sock, names)[0]
+
+
+def read(
+    ns: NsKey, sock: socket.socket, names: Mapping[int, str]
+) -> tuple[list[Route], frozenset[tuple[str, str]]]:
+    """Read the routes that somebody made, and (interface, destination) of all without a gateway.
+
+    Raises:
+        OSError: the dump failed.
+    """
+    routes: list[Route] = []
+    direct: set[tuple[str, str]] = set()
+    for body in dump(sock, _ALL):
+        routes += decode(ns, names, *body)
+        if where := _direct(names, *body):
+            direct.add(where)
+    return routes, frozenset(direct)
+
+
+def _direct(names: Mapping[int, str], data: bytes, start: int, end: int) -> tuple[str, str] | None:
+    """Return where a unicast route leads by itself: (interface, destination)."""
+    family, length, _src, _tos, _table, _by, _scope, kind, _flags = nl.RTMSG.unpack_from(
+        data, start
+    )
+    if kind != _UNICAST or family not in (nl.AF_INET, nl.AF_INET6):
+        return None
+    found = nl.attributes(data, start + 12, end)
+    if nl.RTA_OIF not in found or nl.RTA_GATEWAY in found or nl.RTA_DST not in found:
+        return None
+    dev = names.get(nl.U32.unpack(found[nl.RTA_OIF])[0])
+    return (dev, f"{address_text(family, found[nl.RTA_DST])}/{length}") if dev else None
 
 
 def decode(
@@ -47,7 +79,7 @@ def decode(
     found = nl.attributes(data, start + 12, end)
     type_ = nl.ROUTE_TYPES[kind]
     size = 4 if family == nl.AF_INET else 16
-    dst = f"{socket.inet_ntop(family, found.get(nl.RTA_DST, bytes(size)))}/{length}"
+    dst = f"{address_text(family, found.get(nl.RTA_DST, bytes(size)))}/{length}"
     number = nl.U32.unpack(found[nl.RTA_TABLE])[0] if nl.RTA_TABLE in found else table
     metric = nl.U32.unpack(found[nl.RTA_PRIORITY])[0] if nl.RTA_PRIORITY in found else 0
     metrics = found.get(nl.RTA_METRICS, b"")
@@ -89,7 +121,7 @@ def _hops(several: bytes) -> Iterator[tuple[int, bytes | None, int]]:
 
 
 def _address(family: int, raw: bytes | None) -> str:
-    return socket.inet_ntop(family, raw) if raw else ""
+    return address_text(family, raw) if raw else ""
 
 
 def _limit(limits: Mapping[int, bytes], kind: int) -> int:
