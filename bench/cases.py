@@ -18,8 +18,8 @@ from bench.sidecar import PROGRAM, ROOT, WORDS, Sidecar, resident
 from bench.table import Row, Target, row
 from bench.wanted import DEV, MTU, Node, nodes
 from model import netlink as nl
-from model.desired import Desired
 from model.keys import NsKey
+from model.wanted import Desired
 from reconciler.containers import Roster
 from reconciler.passes import run as run_pass
 from reconciler.plan import Plan

@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Self
 
 from bench.lab import BRIDGE, path_of, setns
-from bench.wanted import BRIDGE_ALIAS, DEV, GROUP, MTU, PREFIX, Node
+from bench.wanted import BRIDGE_ALIAS, BRIDGE_MAC, DEV, GROUP, MTU, PREFIX, Node
 from model import netlink as nl
 from model.ownership import PROTOCOL
 
@@ -132,15 +132,16 @@ class Create:
 def bridge() -> bytes:
     """Encode what makes the bridge."""
     body = nl.IFINFO.pack(0, 0, _BRIDGE_INDEX, 0, 0)
-    snooping = nl.attribute(nl.IFLA_BR_MCAST_SNOOPING, b"\0")
+    snooping = nl.attribute(23, b"\0")  # IFLA_BR_MCAST_SNOOPING
     kind = nl.text(nl.IFLA_INFO_KIND, "bridge")
     info = nl.nested(nl.IFLA_LINKINFO, kind, nl.nested(nl.IFLA_INFO_DATA, snooping))
     name = nl.text(nl.IFLA_IFNAME, BRIDGE)
     group = nl.u32(nl.IFLA_GROUP, GROUP)
+    mac = nl.attribute(nl.IFLA_ADDRESS, BRIDGE_MAC)
     alias = nl.text(nl.IFLA_IFALIAS, BRIDGE_ALIAS)
     return acknowledged(
         [
-            nl.message(nl.RTM_NEWLINK, _CREATE, body, name, group, info),
+            nl.message(nl.RTM_NEWLINK, _CREATE, body, name, group, mac, info),
             nl.message(nl.RTM_SETLINK, 0, body, alias, _silent()),
             _up(_BRIDGE_INDEX),
         ]

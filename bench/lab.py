@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from model import netlink as nl
-from model.desired import Facts
+from model.facts import Facts
 from model.keys import SELF
 from observers.plain import Plain
 from reconciler.containers import Roster
@@ -42,6 +42,7 @@ _HEARD = (
     nl.RTNLGRP_IPV4_ROUTE,
     nl.RTNLGRP_IPV6_ROUTE,
 )
+_AF_BRIDGE = 7  # linux/socket.h
 _SCOPE_LINK = 253  # RT_SCOPE_LINK, linux/rtnetlink.h
 _QUIET = 1.2  # seconds; the kernel tells carrier (linkwatch) and link-local addresses a second late
 
@@ -184,7 +185,14 @@ class Monitor:
 
 
 def _of_the_kernel(kind: int, data: bytes, start: int) -> bool:
-    """Tell whether the kernel does this by itself: link-local addresses and their routes."""
+    """Tell whether the kernel does this by itself.
+
+    Link-local addresses and their routes; and of each port of a bridge its state, 15 seconds after
+    it came up (br_forward_delay_timer_expired(), net/bridge), which is the only message here whose
+    family is AF_BRIDGE: a write to a port as an interface is told as one of an interface too.
+    """
+    if kind == nl.RTM_NEWLINK:
+        return bool(nl.IFINFO.unpack_from(data, start)[0] == _AF_BRIDGE)
     if kind in (nl.RTM_NEWADDR, nl.RTM_DELADDR):
         return bool(nl.IFADDR.unpack_from(data, start)[3] == _SCOPE_LINK)
     if kind in (nl.RTM_NEWROUTE, nl.RTM_DELROUTE):

@@ -15,17 +15,21 @@ from dataclasses import dataclass
 from bench.lab import BRIDGE, INSTANCE, inside
 from model import netlink as nl
 from model.addressing import stable_mac
+from model.keys import SELF
 from model.ownership import PROTOCOL, group_of
+from model.plane import bridge_mac
 
 GROUP = group_of(INSTANCE)
 DEV = "eth0"
 MTU = 65535
 PREFIX = 16
 BRIDGE_ALIAS = f"relink {INSTANCE}: bridge {BRIDGE}"
+BRIDGE_MAC = bytes.fromhex(bridge_mac(INSTANCE, SELF, BRIDGE).replace(":", ""))
 
 _SIOCETHTOOL = 0x8946  # linux/sockios.h
 _ETHTOOL_GTXCSUM = 0x16  # linux/ethtool.h
 _IFF_LOWER_UP = 0x10000  # linux/if.h: carrier
+_SNOOPING = 23  # IFLA_BR_MCAST_SNOOPING, linux/if_link.h
 _ALL_LINKS = nl.message(nl.RTM_GETLINK, nl.NLM_F_DUMP, nl.IFINFO.pack(0, 0, 0, 0, 0))
 _ALL_ADDRESSES = nl.message(nl.RTM_GETADDR, nl.NLM_F_DUMP, nl.IFADDR.pack(0, 0, 0, 0, 0))
 
@@ -153,7 +157,7 @@ class _Link:
     @property
     def snoops(self) -> bool:
         data = self.inside_of(nl.IFLA_LINKINFO, nl.IFLA_INFO_DATA)
-        return nl.attributes(data, 0, len(data)).get(nl.IFLA_BR_MCAST_SNOOPING) != b"\0"
+        return nl.attributes(data, 0, len(data)).get(_SNOOPING) != b"\0"
 
     @property
     def kind(self) -> bytes:
@@ -183,6 +187,7 @@ def _bridge_is_right(link: _Link) -> bool:
         and bool(link.flags & nl.IFF_UP)
         and link.number(nl.IFLA_GROUP) == GROUP
         and link.text(nl.IFLA_IFALIAS) == BRIDGE_ALIAS
+        and link.found[nl.IFLA_ADDRESS] == BRIDGE_MAC
         and link.silent
         and not link.snoops
     )

@@ -50,10 +50,11 @@ def _instance(options: Namespace) -> str:
 
 
 def _print(answer: Mapping[str, Any]) -> None:
-    from reconciler.render import status_text  # noqa: PLC0415 - a health check prints nothing
+    from reconciler.render import status_text, unmatched_text  # noqa: PLC0415 - a health check prints nothing
 
     engines = {name: state for name, state in answer["engines"].items() if state != "connected"}
     notes = [f"engine {name}: {state}" for name, state in engines.items()]
+    notes += unmatched_text(answer["unmatched"])
     if answer["configuration_errors"]:
         notes.append("the configuration was changed and refused; the old one is in force:")
         notes += answer["configuration_errors"]
@@ -61,4 +62,5 @@ def _print(answer: Mapping[str, Any]) -> None:
         notes.append(answer["data_plane_error"])
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     note = "".join(f"{line}\n" for line in notes)
-    print(status_text(answer["links"], note, colour=colour), end="")
+    text = status_text(answer["links"], note, commands=answer["commands"], colour=colour)
+    print(text, end="")

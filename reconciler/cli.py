@@ -40,7 +40,8 @@ examples:
 
 exit codes:
   0   as declared; nothing to do; an orderly stop
-  1   an error: in the words on the command line, the configuration, or while making it so
+  1   an error: in the words on the command line, the configuration, or while making it so;
+      or something declared cannot be
   2   --dry-run: there is something to do; status: not everything is as declared"""
 
 

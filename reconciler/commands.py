@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import resource
+import shlex
 import socket
 import sys
 import time
@@ -14,28 +15,45 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from actuators import planes
-from actuators.requests import Request
+from actuators.requests import Request, Verdict
 from actuators.transport import Answer, send
-from model.desired import Desired, Facts
+from model.facts import Facts
 from model.keys import HOST, SELF, Key, NsKey
+from model.problems import printable
 from model.replicas import Container
+from model.resources import Command
+from model.wanted import Desired
 from observers.chosen import default_runtimes
+from observers.engine import Engine
 from observers.namespaces import path_of
 from observers.own import own_compose, own_container_id
 from observers.runtimes import EngineUnavailableError, Runtime, delays
+from reconciler.apply import Hands
 from reconciler.containers import Roster
 from reconciler.control import AlreadyRunningError, is_name
 from reconciler.passes import Pass
 from reconciler.passes import run as run_pass
 from reconciler.plan import Plan
-from reconciler.render import paint, plan_json, plan_text, status_data, status_text
+from reconciler.render import (
+    command_data,
+    paint,
+    plan_json,
+    plan_text,
+    status_data,
+    status_text,
+    unmatched_text,
+)
 from reconciler.retries import Ledger
+from reconciler.runs import Runs
 from reconciler.sources import Loaded, Sources
-from reconciler.status import LinkStatus, all_connected, judge
+from reconciler.status import LinkStatus, all_connected, judge, judge_commands
+from reconciler.switches import Switches, auto_mode
 from reconciler.teardown import tear_down
+from reconciler.ways import ways
 
 OK, FAILED, CHANGES = 0, 1, 2
 _PASSES = 10  # of --once, until it gives up on what keeps failing
+_FOR_GOOD = (Verdict.REFUSED, Verdict.UNSUPPORTED)
 
 
 class CommandError(Exception):
@@ -63,22 +81,33 @@ def run(options: Namespace, loaded: Loaded, sources: Sources) -> int:
         if options.command or options.once or options.dry_run or options.destroy:
             _list(roster, runtimes, must=not options.destroy)
         if options.command == "status":
-            return _show_status(options, list(judge(run_pass(roster.world())).values()))
+            return _show_status(options, roster)
         if options.destroy:
             return _destroy(options, roster)
         if options.dry_run:
-            return _preview(options, run_pass(roster.world()).plan)
+            return _preview(options, _looked(roster).plan)
         planes_needed = facts.plane.kind == "pinned"
         if planes_needed:
             planes.create(path_of(facts.plane))
         return (
-            _once(options, roster) if options.once else _watch(options, sources, roster, runtimes)
+            _once(options, roster, runtimes)
+            if options.once
+            else _watch(options, sources, roster, runtimes)
         )
     except OSError as error:
         raise CommandError(_explain(error)) from error
     finally:
         for runtime in runtimes:
             runtime.close()
+
+
+def _looked(roster: Roster) -> Pass:
+    """Look at everything, and change nothing."""
+    switches = Switches(may_start=False)
+    try:
+        return run_pass(roster.world(), hands=Hands(switches=switches))
+    finally:
+        switches.close()
 
 
 def _explain(error: OSError) -> str:
@@ -111,10 +140,14 @@ def _facts(options: Namespace, loaded: Loaded, runtimes: Sequence[Runtime]) -> F
     if not is_name(instance):
         raise CommandError(f"--instance {instance!r}: at most 64 printable characters without '/'")
     plane = {"self": SELF, "host": HOST, "pinned": NsKey("pinned", "pinned", instance)}
+    auto, datapath = auto_mode(plane[options.dataplane])
     return Facts(
         instance=instance,
         plane=plane[options.dataplane],
         project=project,
+        auto=auto,
+        datapath=datapath,
+        underlay=ways(plane[options.dataplane], loaded.config),
         workdir=workdir,
         bridge_mode=options.default_bridge_mode,
         mtu=options.default_mtu,
@@ -165,11 +198,19 @@ def _preview(options: Namespace, plan: Plan) -> int:
         print(plan_json(plan), end="")
     else:
         print(plan_text(plan, colour=_colour(sys.stdout)), end="")
-    return CHANGES if plan.steps else OK
+    if plan.steps:
+        return CHANGES
+    return FAILED if plan.obstacles else OK
 
 
 def _destroy(options: Namespace, roster: Roster) -> int:
-    done = tear_down(roster.world(), preview=options.dry_run)
+    switches = Switches(may_start=False)
+    try:
+        done = tear_down(roster.world(), preview=options.dry_run, switches=switches, forget=True)
+        if not options.dry_run:
+            switches.stop_daemons(roster.facts)
+    finally:
+        switches.close()
     if options.dry_run:
         return _preview(options, done.plan)
     failures = done.outcome.failures if done.outcome else ()
@@ -207,28 +248,49 @@ class _Progress:
             print("\r", end="\x1b[K", file=sys.stderr, flush=True)
 
 
-def _once(options: Namespace, roster: Roster) -> int:
+def _once(options: Namespace, roster: Roster, runtimes: Sequence[Runtime]) -> int:
     """Converge and verify: passes until one finds nothing to do, or nothing more succeeds."""
-    ledger, progress = Ledger(), _Progress()
+    ledger, progress, switches = Ledger(), _Progress(), Switches()
     executed: list[Plan] = []
+    failed: list[str] = []
+
+    def told(command: Command, line: str) -> None:
+        print(f"{command.key.ns}: {line}", file=sys.stderr)
+
+    def ended(command: Command, code: int) -> None:
+        if code:
+            failed.append(f"{command.key.ns}: {shlex.join(command.argv)}: exit code {code}")
+
+    runs = Runs({r.name: r.path for r in runtimes if isinstance(r, Engine)}, told, ended)
 
     def decide(plan: Plan, desired: Desired) -> Plan:
         return ledger.allow(plan, desired.resources, time.monotonic())
 
+    hands = Hands(send=progress.send, switches=switches, start=runs.starter(roster.containers))
     for _ in range(_PASSES):
-        done = run_pass(roster.world(), decide=decide, sender=progress.send)
+        runs.wait()
+        done = run_pass(replace(roster.world(), ended=runs.ended), decide=decide, hands=hands)
         if done.outcome is None or not done.plan.steps:
             break
         steps = done.outcome.done
         executed.append(replace(done.plan, steps=steps, obstacles=()))
         ledger.note(done.plan, done.outcome, lambda _key: True, time.monotonic())
+        failed_for_good = [f.verdict in _FOR_GOOD for f in done.outcome.failures if not f.needed]
+        if not steps and failed_for_good and all(failed_for_good):
+            break
         due = ledger.next_due()
         if due is not None:
             time.sleep(max(0.0, min(due - time.monotonic(), 1.0)))
         elif not steps:
             break
     progress.end()
-    return _report_once(options, judge(done, ledger), executed, done)
+    switches.close()
+    code = _report_once(options, judge(done, ledger), executed, done)
+    for words in unmatched_text(roster.unmatched()):
+        print(words, file=sys.stderr)
+    for words in failed:
+        print(printable(words), file=sys.stderr)
+    return FAILED if failed else code
 
 
 def _report_once(
@@ -240,21 +302,32 @@ def _report_once(
     if options.output == "json":
         print(plan_json(whole), end="")
     else:
-        print(plan_text(whole, done=True, colour=_colour(sys.stdout)), end="")
+        if whole.steps or whole.obstacles or not bad:
+            print(plan_text(whole, done=True, colour=_colour(sys.stdout)), end="")
         for status in bad:
-            print(f"{status.key}: {status.state}: {status.message}", file=sys.stderr)
+            words = printable(f"{status.key}: {status.state}: {status.message}")
+            print(words, file=sys.stderr)
         if all_connected(statuses):
             print("All links connected")
     return FAILED if bad or last.plan.obstacles else OK
 
 
-def _show_status(options: Namespace, statuses: Sequence[LinkStatus]) -> int:
-    data = status_data(statuses)
+def _show_status(options: Namespace, roster: Roster) -> int:
+    done = _looked(roster)
+    statuses = list(judge(done).values())
+    commands = command_data(judge_commands(done).values())
+    data = status_data(statuses, commands=commands, unmatched=roster.unmatched())
     if options.output == "json":
         print(json.dumps(data, indent=2))
     else:
-        note = paint("(no sidecar runs here; looked just now)", "2", colour=_colour(sys.stdout))
-        print(status_text(data["links"], f"{note}\n", colour=_colour(sys.stdout)), end="")
+        colour = _colour(sys.stdout)
+        notes = [
+            *unmatched_text(data["unmatched"]),
+            paint("(no sidecar runs here; looked just now)", "2", colour=colour),
+        ]
+        note = "".join(f"{line}\n" for line in notes)
+        text = status_text(data["links"], note, commands=data["commands"], colour=colour)
+        print(text, end="")
     return OK if all(s.state == "Ready" for s in statuses) else CHANGES
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from model.config import Config
-from model.desired import Facts, Wiring, namespace_of, plane, wiring
+from model.declared import Config
+from model.desired import matches, namespace_of, wiring
+from model.facts import Facts
 from model.keys import Key, NsKey
+from model.plane import plane
 from model.replicas import Container
+from model.resources import Link
+from model.wanted import Wiring
 from reconciler.passes import World
 
 
@@ -23,6 +27,10 @@ class Roster:
         departed: outer ends of containers that are gone, to be looked up once more.
         contested: two links claim one thing, so that only a look at everything can tell who has it.
         owners: whose outer end each interface of the data plane is.
+        children: the namespaces that have a link stacked on an interface of this name elsewhere.
+        patches: the namespaces whose links each patch joins.
+        sharing: the namespaces that have something in the data plane's NAT table, which is one for
+            all, so that only a look at everything can tell what it should be.
     """
 
     config: Config
@@ -32,15 +40,22 @@ class Roster:
     departed: set[str] = field(default_factory=set)
     contested: bool = False
     owners: dict[str, NsKey] = field(default_factory=dict)
+    children: dict[str, set[NsKey]] = field(default_factory=dict)
+    patches: dict[str, set[NsKey]] = field(default_factory=dict)
+    sharing: set[NsKey] = field(default_factory=set)
     _claims: dict[object, int] = field(default_factory=dict)
     _of_id: dict[tuple[str, str], NsKey] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.wirings[self.facts.plane] = plane(self.config, self.facts)
+        wanted = plane(self.config, self.facts)
+        self.wirings[self.facts.plane] = wanted
+        for join in wanted.joins:
+            self.patches.setdefault(join.patch, set()).add(self.facts.plane)
 
     def world(self) -> World:
         """Return what a pass is about: a view of now, which stays as it is."""
-        return World(self.facts, dict(self.wirings), dict(self.containers))
+        patches = {name: frozenset(ends) for name, ends in self.patches.items()}
+        return World(self.facts, dict(self.wirings), dict(self.containers), patches)
 
     def find(self, runtime: str, container_id: str) -> NsKey | None:
         """Return the namespace of a container by its engine's id."""
@@ -63,11 +78,22 @@ class Roster:
         outers = [r.key.dev for r in wanted.resources if r.key.ns == self.facts.plane]
         self.owners.update(dict.fromkeys(outers, ns))
         self.departed.difference_update(outers)
+        for name in _parents(wanted, ns):
+            self.children.setdefault(name, set()).add(ns)
+        for join in wanted.joins:
+            self.patches.setdefault(join.patch, set()).add(ns)
+        if wanted.entries:
+            self.sharing.add(ns)
         for claims in wanted.claims.values():
             for claim in claims:
                 self._claims[claim] = self._claims.get(claim, 0) + 1
                 self.contested |= self._claims[claim] > 1
         return ns if had or wanted.parts or wanted.obstacles else None
+
+    def is_about_all(self, scope: frozenset[NsKey]) -> bool:
+        """Tell whether a scope can only be judged together with all the rest."""
+        shared = self.sharing and (self.facts.plane in scope or self.sharing & scope)
+        return self.contested or bool(shared)
 
     def remove(self, runtime: str, container_id: str) -> NsKey | None:
         """Forget a container; return its namespace if it had anything declared."""
@@ -104,6 +130,13 @@ class Roster:
         old = self.wirings.pop(ns, None)
         if old is None:
             return False
+        for name in _parents(old, ns):
+            self.children[name].discard(ns)
+        for join in old.joins:
+            self.patches[join.patch].discard(ns)
+        if ns in self.sharing:
+            self.sharing.discard(ns)
+            self.contested = True  # what it had there is looked for once more
         for claims in old.claims.values():
             for claim in claims:
                 self._claims[claim] -= 1
@@ -131,3 +164,20 @@ class Roster:
     def declared(self) -> set[Key]:
         """Return the inner ends of all declared links of running containers."""
         return {link for wanted in self.wirings.values() for link in wanted.parts}
+
+    def unmatched(self) -> list[str]:
+        """Return whose containers something is declared for and none of which runs, as declared."""
+        links, commands = self.config.links, self.config.commands
+        owners = dict.fromkeys([*(e.owner for e in links), *(e.owner for e in commands)])
+        running = self.containers.values()
+        return [
+            str(owner)
+            for owner in owners
+            if not any(matches(owner, container, self.facts) for container in running)
+        ]
+
+
+def _parents(wanted: Wiring, ns: NsKey) -> set[str]:
+    """Return the names of what a container's links are stacked on in other namespaces."""
+    links = (r for r in wanted.resources if isinstance(r, Link))
+    return {link.parent.dev for link in links if link.parent and link.parent.ns != ns}

@@ -55,6 +55,10 @@ class Engines:
         self._new_life = new_life
         self._halt = threading.Event()
 
+    def runtimes(self) -> list[Runtime]:
+        """Return what is listened to."""
+        return [engine.runtime for engine in self._engines.values()]
+
     @property
     def in_sync(self) -> bool:
         """Every engine has given a complete list, so that what none of them runs does not run."""

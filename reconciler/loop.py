@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import shlex
 import signal
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,26 +19,31 @@ from typing import Any
 import structlog
 
 from actuators import planes
-from model.desired import Desired
 from model.keys import Key, NsKey, link_key
 from model.ownership import group_of
 from model.problems import ConfigError
-from observers.doorbells import Deaf, KernelDoorbell, Rang
+from model.resources import Command, OvsBridge
+from model.wanted import Desired
+from observers.doorbells import Deaf, KernelDoorbell, Rang, RangLink
+from observers.engine import Engine
 from observers.namespaces import Opened, inode_of, path_of
 from observers.runtimes import Runtime
-from reconciler.apply import Outcome
+from reconciler.apply import Hands, Outcome
 from reconciler.containers import Roster
 from reconciler.control import Control
 from reconciler.debounce import Debounce, Scope
 from reconciler.engines import Engines
 from reconciler.files import FileWatch
-from reconciler.passes import Pass, run
+from reconciler.passes import Pass, World, run
 from reconciler.plan import Plan
-from reconciler.render import status_data
+from reconciler.render import command_data, status_data
 from reconciler.retries import Ledger
+from reconciler.runs import Runs
 from reconciler.sources import Sources, load
-from reconciler.status import Board, judge
+from reconciler.status import Board, CommandStatus, judge, judge_commands
+from reconciler.switches import Switches
 from reconciler.teardown import tear_down
+from reconciler.ways import ways
 
 log = structlog.get_logger()
 
@@ -64,9 +70,14 @@ class Sidecar:
         self.ledger = Ledger()
         self.debounce = Debounce()
         self.board = Board()
+        self.switches = Switches(self._switches_rang)
+        sockets = {r.name: r.path for r in self.engines.runtimes() if isinstance(r, Engine)}
+        self.runs = Runs(sockets, self._command_said, self._command_ended)
+        self.commands: dict[Key, CommandStatus] = {}
         self.config_errors: tuple[str, ...] = ()
         self.connected = False
         self.plane_error = ""
+        self._userspace_told = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
 
@@ -86,6 +97,8 @@ class Sidecar:
             await control.start()
             self._executor = ThreadPoolExecutor(1, thread_name_prefix="pass")
             stack.callback(self._executor.shutdown)
+            stack.callback(self.switches.close)
+            stack.callback(self.runs.close)
             self._listen(stack)
             stack.push_async_callback(self._end_tasks)
             code = await self._serve()
@@ -139,14 +152,18 @@ class Sidecar:
         for rang in self._bell.heard():
             match rang:
                 case Rang(ns):
-                    if ns in self.roster.containers:
+                    if ns in self.roster.containers or ns == self.roster.facts.plane:
                         self.ledger.hurry(ns)
                         self.ring(ns)
                 case Deaf():
                     log.warning("kernel_events_lost", doing="looking at everything")
                     self.ring(None)
-                case _:
-                    self._plane_rang(rang.name, rang.group)
+                case RangLink(ns, name, group):
+                    for child in sorted(self.roster.children.get(name, ())):
+                        self.ledger.hurry(child)
+                        self.ring(child)
+                    if ns == self.roster.facts.plane:
+                        self._plane_rang(name, group)
 
     def _plane_rang(self, name: str, group: int) -> None:
         facts = self.roster.facts
@@ -167,7 +184,7 @@ class Sidecar:
             else:
                 self.board.drop(each)
         self._announce()
-        if ns is None or self.roster.contested:
+        if ns is None or self.roster.is_about_all(frozenset({ns})):
             self.ring(None)
         else:
             self.ring(ns if ns in self.roster.containers else self.roster.facts.plane)
@@ -175,6 +192,8 @@ class Sidecar:
     def _new_life(self, ns: NsKey) -> None:
         """Forget what was learned of a container that stopped, started or restarted."""
         self._bell.forget(ns)
+        self.runs.forget(ns)
+        self.commands = {key: each for key, each in self.commands.items() if key.ns != ns}
         plane, owners = self.roster.facts.plane, self.roster.owners
         self.ledger.forget(
             lambda key: (
@@ -192,11 +211,36 @@ class Sidecar:
             return key.ns not in self.roster.containers
         return key.dev not in self.roster.owners and key.dev not in self._bridges()
 
+    def _switches_rang(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            self._loop.call_soon_threadsafe(self.ring, None)
+
+    def _command_said(self, command: Command, line: str) -> None:
+        log.info("command_output", container=str(command.key.ns), line=line)
+
+    def _command_ended(self, command: Command, code: int) -> None:
+        words = {"container": str(command.key.ns), "command": shlex.join(command.argv)}
+        (log.warning if code else log.info)("command_ended", code=code, **words)
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self.ring, command.key.ns)
+
+    async def _ways_changed(self) -> None:
+        """Look again how wide the way to each tunnel's remote is."""
+        facts = self.roster.facts
+        if not self.roster.config.tunnels:
+            return
+        found = await asyncio.to_thread(ways, facts.plane, self.roster.config)
+        if found != facts.underlay:
+            log.info("ways_changed", **{remote: f"mtu {mtu}" for remote, mtu in found.items()})
+            self.roster.reconfigure(self.roster.config, replace(facts, underlay=found))
+
     async def _tick(self) -> None:
         while True:
             spread = 1 + _JITTER * (2 * random.random() - 1)  # noqa: S311 - not a secret
             await asyncio.sleep(self.settings.interval * spread)
             self._files.check()
+            with contextlib.suppress(OSError):  # the pass that follows says what is wrong
+                await self._ways_changed()
             self.ring(None)
 
     # -------------------------------------------------------------- configuration
@@ -226,19 +270,24 @@ class Sidecar:
             scope = self.debounce.take(self._loop.time())
             if self._stop.is_set() or isinstance(scope, bool):
                 continue
-            if self.roster.contested:
+            if scope is not None and self.roster.is_about_all(scope):
                 scope = None
             await self._one_pass(scope)
         if self._failure or self.settings.keep_on_exit:
             log.info("stopped", links="kept")
             return 0
         world = self.roster.world()
-        done = await self._loop.run_in_executor(self._executor, tear_down, world)
+        done = await self._loop.run_in_executor(self._executor, self._tear_down, world)
         outcome = done.outcome or Outcome()
         for failure in outcome.failures:
             log.error("not_removed", key=str(failure.key), reason=failure.message)
         log.info("stopped", links="removed", removed=len(outcome.done))
         return 1 if outcome.failures else 0
+
+    def _tear_down(self, world: World) -> Pass:
+        done = tear_down(world, switches=self.switches)
+        self.switches.stop_daemons(world.facts)
+        return done
 
     async def _until_due(self) -> None:
         """Wait for a scope to become due, a retry, or the word to stop."""
@@ -259,7 +308,9 @@ class Sidecar:
                 await asyncio.wait_for(self._wake.wait(), timeout)
 
     async def _one_pass(self, scope: frozenset[NsKey] | None) -> None:
-        world, departed = self.roster.world(), sorted(self.roster.departed)
+        world = replace(self.roster.world(), ended=dict(self.runs.ended))
+        departed = sorted(self.roster.departed)
+        hands = Hands(switches=self.switches, start=self.runs.starter(world.containers))
         in_sync = self.engines.in_sync
         now = self._loop.time()
 
@@ -272,12 +323,18 @@ class Sidecar:
 
         def learn(opened: Opened) -> None:
             wirings = world.wirings
+            plane = world.facts.plane
             self._bell.learn(
-                opened, {ns for ns in opened.sockets if ns in wirings and wirings[ns].parts}
+                opened,
+                {
+                    ns
+                    for ns in opened.sockets
+                    if ns != plane and ns in wirings and wirings[ns].parts
+                },
             )
 
         def work() -> Pass:
-            return run(world, scope, also=departed, decide=decide, watch=learn)
+            return run(world, scope, also=departed, decide=decide, watch=learn, hands=hands)
 
         try:
             if await self._plane_is_another():
@@ -288,12 +345,23 @@ class Sidecar:
             self.debounce.done(scope, self._loop.time(), wrote=False)
             return
         self.plane_error = ""
+        self._tell_userspace(done)
         if scope is None:
             self.roster.recount()
         self.roster.departed.difference_update(departed)
         self._learned(done, scope)
         wrote = done.outcome is not None and bool(done.outcome.done)
         self.debounce.done(scope, self._loop.time(), wrote=wrote)
+
+    def _tell_userspace(self, done: Pass) -> None:
+        """Say once that Open vSwitch does without the kernel: slower, and with tx offload off."""
+        wanted = done.desired.resources.values()
+        if not self._userspace_told and any(
+            isinstance(r, OvsBridge) and r.datapath == "netdev" for r in wanted
+        ):
+            self._userspace_told = True
+            reason = "the kernel has no datapath of Open vSwitch"
+            log.warning("userspace_datapath", reason=reason, cure="load its module openvswitch")
 
     async def _plane_is_another(self) -> bool:
         """Make a pinned data plane that somebody removed, and listen to the one that is there."""
@@ -338,12 +406,16 @@ class Sidecar:
                 or key in done.snapshot.resources
             )
 
+        self._note_commands(done, scope)
         fights = self.ledger.note(done.plan, outcome, looked_at, self._loop.time())
         self.ledger.forget(self._is_unknown)  # what stopped while the pass ran
         for step in outcome.done:
             fields = {f.name: f"{f.before} -> {f.after}" for f in step.fields}
             log.info(_PAST[step.action], key=str(step.key), because=step.because, **fields)
         for failure in outcome.failures:
+            entry = self.ledger.entries.get(failure.key)
+            if failure.needed or (entry and entry.failures > 1):
+                continue  # told where it began; status tells that it goes on
             log.warning("step_failed", key=str(failure.key), reason=failure.message)
         for key in fights:
             if entry := self.ledger.entries.get(key):
@@ -358,6 +430,17 @@ class Sidecar:
             words = {"key": str(status.key), "state": status.state, "reason": status.message}
             log.warning("not_ready", **words)
         self._announce()
+
+    def _note_commands(self, done: Pass, scope: frozenset[NsKey] | None) -> None:
+        """Take in which commands have run, as the kernel keeps it."""
+        for key in [k for k in self.commands if scope is None or k.ns in scope]:
+            del self.commands[key]
+        for key, status in judge_commands(done).items():
+            seen = done.snapshot.resources.get(key)
+            if isinstance(seen, Command) and seen.code is not None:
+                self.runs.written(key)
+            if key.ns in self.roster.containers:  # it may have stopped while the pass ran
+                self.commands[key] = status
 
     def _announce(self) -> None:
         now = self.engines.in_sync and self.board.connected
@@ -374,6 +457,8 @@ class Sidecar:
             in_sync=self.engines.in_sync,
             instance=self.roster.facts.instance,
             engines=self.engines.states(),
+            commands=command_data(self.commands.values(), self.runs.running()),
+            unmatched=self.roster.unmatched(),
             configuration_errors=list(self.config_errors),
             data_plane_error=self.plane_error,
         )

@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from model.forwarding import GATEWAYS
 from model.keys import Key, NsKey
-from model.resources import Address, Link, Offload, Resource, Route, link_of
+from model.netem import Netem
+from model.netem import format as format_netem
+from model.problems import printable
+from model.resources import (
+    Address,
+    Command,
+    EthtoolCall,
+    Link,
+    NatTable,
+    Neighbour,
+    Offload,
+    OvsBridge,
+    OvsPort,
+    Qdisc,
+    Redirect,
+    Resource,
+    Route,
+    Rule,
+    Setting,
+    Sysctl,
+    link_of,
+)
 from reconciler.diff import Change
 from reconciler.plan import Plan
-from reconciler.status import LinkStatus, all_connected
+from reconciler.status import CommandStatus, LinkStatus, all_connected
 
 JSON_VERSION = 1
 _SYMBOLS = {"create": "+", "modify": "~", "replace": "-/+", "delete": "-"}
@@ -37,16 +60,17 @@ def plan_text(plan: Plan, *, done: bool = False, colour: bool = False) -> str:
         group = step.because if step.after is not None else ""
         if group != heading:
             heading = group
-            lines.append(paint(f"# {group}", "2", colour=colour) if group else "")
+            lines.append(paint(f"# {printable(group)}", "2", colour=colour) if group else "")
         symbol = _SYMBOLS[step.action]
         mark = paint(f"{symbol:>3}", _COLOURS[symbol], colour=colour)
         reason = f"  {step.because}" if step.after is None else ""
-        lines.append(f"{mark} {described}{reason}".rstrip())
+        lines.append(f"{mark} {printable(described + reason)}".rstrip())
     if plan.obstacles and lines:
         lines.append("")
     for obstacle in plan.obstacles:
         mark = paint("  !", _COLOURS["!"], colour=colour)
-        lines.append(f"{mark} {obstacle.key!s:<20} {obstacle.state}: {obstacle.message}")
+        told = printable(f"{obstacle.key!s:<20} {obstacle.state}: {obstacle.message}")
+        lines.append(f"{mark} {told}")
     if not plan.steps and not plan.obstacles:
         return "Nothing to do: everything is as declared.\n"
     words = {"create": "create", "modify": "change", "replace": "replace", "delete": "delete"}
@@ -77,6 +101,8 @@ def _folded(steps: Iterable[Change]) -> Iterator[tuple[Change, str]]:
         for step in born.get(key, ())
         if isinstance(step.after, Address | Offload)
     } | outers
+    reasons = {step.because for step in made.values()}
+    told |= {s.key for s in everything if s.because in reasons and _is_way_back(s)}
     # By entry rather than by phase: people read what a link becomes, not when.
     order = {because: n for n, because in enumerate(dict.fromkeys(s.because for s in everything))}
     for step in sorted(everything, key=lambda s: (s.after is None, order[s.because])):
@@ -87,9 +113,19 @@ def _folded(steps: Iterable[Change]) -> Iterator[tuple[Change, str]]:
             yield step, _new_link(step, [a.ip for a in extra])
         elif step.action == "modify":
             changes = ", ".join(f"{_leaf(f.name, f.before, f.after)}" for f in step.fields)
-            yield step, f"{_subject(step.key)} {changes}"
+            yield step, f"{_subject(step.key)} {_told_apart(step.key)}{changes}"
         else:
             yield step, f"{_subject(step.key)} {_summary(step.after or step.before)}".rstrip()
+
+
+def _is_way_back(step: Change) -> bool:
+    """Tell whether a step is a detail of a forward, which its entry in the NAT table tells of."""
+    match step.after:
+        case Neighbour() | Rule():
+            return True
+        case Route():
+            return step.after.via in GATEWAYS or step.key.ns.kind != "container"
+    return False
 
 
 def _leaf(name: str, before: object, after: object) -> str:
@@ -97,6 +133,8 @@ def _leaf(name: str, before: object, after: object) -> str:
 
 
 def _value(value: object) -> str:
+    if isinstance(value, Netem):
+        return format_netem(value)
     if value is True or value is False:
         return "on" if value else "off"
     return "none" if value in (None, "") else str(value)
@@ -107,7 +145,8 @@ def _new_link(step: Change, addresses: list[str]) -> str:
     if not isinstance(link, Link) or outer is None:
         return str(step.key)
     words = [f"{_subject(step.key)} {link.kind}", *addresses, f"mac {link.mac}", f"mtu {link.mtu}"]
-    return f"{' '.join(words)} <-> {outer.key.dev} on {outer.master}"
+    where = f" on {outer.master}" if outer.master else ""
+    return f"{' '.join(words)} <-> {outer.key.dev}{where}"
 
 
 def _subject(key: Key) -> str:
@@ -115,12 +154,21 @@ def _subject(key: Key) -> str:
     return f"{dev:<18}"
 
 
+def _told_apart(key: Key) -> str:
+    """Name what changes where its fields do not say it: one of several things on an interface."""
+    return "" if key.type in ("link", "offload") else f"{key.type} {key.detail}".rstrip() + " "
+
+
 def _summary(resource: Resource | None) -> str:
     match resource:
         case Link(kind="bridge"):
             return "bridge"
         case Link():
-            return resource.kind + (f" on {resource.master}" if resource.master else "")
+            words = [resource.kind, *(f"{n} {_value(v)}" for n, v in resource.settings)]
+            words += [f"mtu {resource.mtu}"] if resource.mtu and not resource.peer else []
+            words += [f"on {resource.parent}"] if resource.parent else []
+            words += [f"on {resource.master}"] if resource.master else []
+            return " ".join(words)
         case Address():
             return f"address {resource.ip}"
         case Route():
@@ -133,6 +181,28 @@ def _summary(resource: Resource | None) -> str:
             return " ".join(words)
         case Offload():
             return "offload " + " ".join(f"{n} {_value(v)}" for n, v in resource.features)
+        case Setting():
+            return resource.key.detail + "".join(f" {n} {v}" for n, v in resource.values)
+        case EthtoolCall():
+            return f"ethtool {shlex.join(resource.argv)}"
+        case Qdisc(netem=Netem() as netem):
+            return f"netem {format_netem(netem)}"
+        case Redirect():
+            return f"patch to {resource.target.dev if resource.target else 'nothing'}"
+        case NatTable():
+            return f"nat {'; '.join(resource.summary)}"
+        case Neighbour():
+            return f"neighbour {resource.key.detail} at {resource.mac}"
+        case Rule():
+            return f"rule {resource.key.detail}"
+        case Sysctl():
+            return f"{resource.key.detail} {resource.value}"
+        case OvsBridge():
+            return f"Open vSwitch bridge, {resource.datapath} datapath"
+        case OvsPort():
+            return f"port of Open vSwitch bridge {resource.bridge}"
+        case Command():
+            return f"run {shlex.join(resource.argv)}"
     return ""
 
 
@@ -193,7 +263,7 @@ def resource_data(resource: Resource | None) -> dict[str, Any] | None:
     return {
         f.name: plain(value)
         for f in fields(resource)
-        if f.name != "key" and f.compare and (value := getattr(resource, f.name)) is not None
+        if f.name != "key" and f.compare and (value := getattr(resource, f.name)) not in (None, ())
     }
 
 
@@ -201,38 +271,92 @@ def plain(value: object) -> Any:
     """Return a value as JSON has it: keys by their text, tuples of pairs as mappings."""
     if isinstance(value, Key | NsKey):
         return str(value)
+    if isinstance(value, Netem):
+        return format_netem(value)
     if isinstance(value, tuple):
-        return dict(value)
+        pairs = all(isinstance(each, tuple) and len(each) == 2 for each in value)
+        return dict(value) if pairs else [plain(each) for each in value]
     if is_dataclass(value):
         return str(value)
     return value
 
 
-def status_text(links: Sequence[Mapping[str, Any]], note: str = "", *, colour: bool = False) -> str:
-    """Render the `links` of `status_data` as a table that lines up."""
+def status_text(
+    links: Sequence[Mapping[str, Any]],
+    note: str = "",
+    *,
+    commands: Sequence[Mapping[str, Any]] = (),
+    colour: bool = False,
+) -> str:
+    """Render the `links` and `commands` of `status_data` as tables that line up."""
     if not links:
-        return f"No declared link matches a running container.\n{note}"
-    cells = [("LINK", "STATE", "BRIDGE", "ADDRESSES", "")]
-    cells += [
-        (
-            link["key"],
-            link["state"],
-            link["bridge"] or "-",
-            " ".join(link["addresses"]) or "-",
-            link["message"],
-        )
-        for link in links
-    ]
-    widths = [max(len(row[column]) for row in cells) for column in range(4)]
+        lines = ["No declared link matches a running container."]
+    else:
+        rows = [["LINK", "STATE", "BRIDGE", "ADDRESSES", ""]]
+        rows += [
+            [
+                link["key"],
+                link["state"],
+                link["bridge"] or "-",
+                " ".join(link["addresses"]) or "-",
+                link["message"],
+            ]
+            for link in links
+        ]
+        codes = [_STATE_COLOURS.get(link["state"], "31") for link in links]
+        lines = _table(rows, codes, colour=colour)
+        ready = sum(link["state"] == "Ready" for link in links)
+        summary = "All links connected" if ready == len(links) else f"{ready} of {len(links)} ready"
+        lines += ["", summary]
+    if commands:
+        rows = [["CONTAINER", "STATE", "CODE", "COMMAND"]]
+        rows += [
+            [
+                each["container"],
+                each["state"],
+                "-" if each["code"] is None else str(each["code"]),
+                shlex.join(each["command"]),
+            ]
+            for each in commands
+        ]
+        codes = [{None: "33", 0: "32"}.get(each["code"], "31") for each in commands]
+        lines += ["", *_table(rows, codes, colour=colour)]
+    return "\n".join(lines) + f"\n{note}"
+
+
+def _table(rows: Sequence[Sequence[str]], codes: Sequence[str], *, colour: bool) -> list[str]:
+    """Lay out rows, the first of which is the head; `codes` colour the second column."""
+    rows = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
     lines = []
-    for number, row in enumerate(cells):
+    for row, code in zip(rows, ("1", *codes), strict=True):
         padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        code = "1" if number == 0 else _STATE_COLOURS.get(row[1], "31")
-        padded[1 if number else 0] = paint(padded[1 if number else 0], code, colour=colour)
-        lines.append("  ".join([*padded, row[4]]).rstrip())
-    ready = sum(link["state"] == "Ready" for link in links)
-    summary = "All links connected" if ready == len(links) else f"{ready} of {len(links)} ready"
-    return "\n".join([*lines, "", summary]) + f"\n{note}"
+        painted = 0 if row is rows[0] else 1
+        padded[painted] = paint(padded[painted], code, colour=colour)
+        lines.append("  ".join([*padded, row[-1]]).rstrip())
+    return lines
+
+
+def command_data(
+    statuses: Iterable[CommandStatus], running: Container[Key] = ()
+) -> list[dict[str, Any]]:
+    """Return what became of commands as plain data."""
+    return [
+        {
+            "container": str(status.command.key.ns),
+            "command": list(status.command.argv),
+            "state": "running"
+            if status.state == "started" and status.command.key in running
+            else status.state,
+            "code": status.command.code,
+        }
+        for status in sorted(statuses, key=lambda status: status.command.key)
+    ]
+
+
+def unmatched_text(owners: Sequence[str]) -> list[str]:
+    """Say whose containers do not run, if any: a name may be mistyped."""
+    return [f"nothing runs that is {', '.join(map(printable, owners))}"] if owners else []
 
 
 def status_data(statuses: Iterable[LinkStatus], **more: Any) -> dict[str, Any]:

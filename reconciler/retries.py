@@ -9,7 +9,8 @@ from actuators.requests import Verdict
 from model.keys import Key, NsKey
 from model.resources import Resource
 from reconciler.apply import Outcome
-from reconciler.diff import Change, requires
+from reconciler.diff import Change
+from reconciler.needs import requires
 from reconciler.plan import Plan
 
 FIRST, LONGEST = 0.1, 60.0  # seconds
@@ -27,6 +28,7 @@ class Entry:
         due: when to try again.
         tried: when it was tried last.
         message: why it failed, or what it fights over.
+        verdict: what the last failure meant.
         repeats: how often in a row the step succeeded and the same difference came back.
         fighting: it came back too often.
     """
@@ -38,6 +40,7 @@ class Entry:
     message: str = ""
     repeats: int = 0
     fighting: bool = False
+    verdict: Verdict = Verdict.RETRY
 
 
 @dataclass(slots=True)
@@ -87,7 +90,7 @@ class Ledger:
             if failure.verdict == Verdict.VANISHED and failures == 1:
                 wait = 0.0
             self.entries[step.key] = Entry(
-                _intent(step), failures, now + wait, now, failure.message
+                _intent(step), failures, now + wait, now, failure.message, verdict=failure.verdict
             )
         for step in outcome.done:
             old = self._same(step)

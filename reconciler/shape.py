@@ -98,13 +98,17 @@ def _in_words(root: Node, path: tuple[str | int, ...], error: Any) -> Iterable[P
         case "enum":
             message = f"{name} is {found}; allowed: {', '.join(map(str, error.validator_value))}"
         case "type":
-            kind = error.validator_value
-            message = f"{name} is {found}, not {_A_TYPE.get(str(kind), kind)}"
+            kinds = error.validator_value
+            kinds = [_A_TYPE.get(k, k) for k in ([kinds] if isinstance(kinds, str) else kinds)]
+            message = f"{name} is {found}, not {' or '.join(kinds)}"
         case "minimum" | "maximum":
             low, high = error.schema.get("minimum"), error.schema.get("maximum")
             message = f"{name} is {found}; allowed: {low} to {high}"
         case "maxLength":
             message = f"{name} is {found}, longer than {error.validator_value} characters"
+        case "uniqueItems":
+            twice = next(each for n, each in enumerate(value) if each in value[:n])
+            message = f"{name} has {shown(twice)} twice"
         case "minLength" | "minItems":
             message = f"{name} is empty"
         case "not" if value in _RESERVED:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.config import Config, merge_links, parse
-from model.document import Node, interpolate, mapping, merge
+from model.config import merge_links, parse
+from model.declared import Config
+from model.document import Node, interpolate, mapping, merge, unusable
 from model.problems import ConfigError, Place, Problem
 from reconciler.shape import check_shape, schema, shown
 from reconciler.yaml_nodes import parse_yaml
@@ -69,6 +70,7 @@ def load(sources: Sources) -> Loaded:
     merged = merge_links(merged)
     shape, sound = check_shape(merged, schema(sources.schema_file), sources.schema_file or "")
     wrong += shape
+    wrong += [p for p in unusable(merged) if p.place not in {other.place for other in wrong}]
     try:
         config = parse(sound)
     except ConfigError as error:

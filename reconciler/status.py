@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from actuators.requests import Verdict
 from model.keys import Key, NsKey
-from model.resources import Address, Link
+from model.resources import (
+    Address,
+    Command,
+    EthtoolCall,
+    Link,
+    NatTable,
+    Offload,
+    Qdisc,
+    Setting,
+)
+from reconciler.diff import Change
 from reconciler.passes import Pass
 from reconciler.retries import Ledger
 
@@ -43,7 +54,7 @@ class LinkStatus:
     Attributes:
         key: its inner end, or for what is not a link the thing itself.
         state: Ready means that the kernel agrees with every part of the declaration.
-        message: why it is not Ready.
+        message: why it is not Ready, or what else is to be known about it.
         addresses, bridge: what is declared, for people.
         because: which entry of which file declares it.
     """
@@ -72,11 +83,13 @@ def judge(done: Pass, ledger: Ledger | None = None) -> dict[Key, LinkStatus]:
         if entry and entry.fighting:
             found(step.key, "Fighting", entry.message)
         elif failure := failed.get(step.key):
-            found(step.key, _OF_VERDICT[failure.verdict], f"{step.key}: {failure.message}")
+            found(step.key, *_failed(step, _OF_VERDICT[failure.verdict], failure.message))
+        elif step.key not in finished and entry and entry.failures:
+            state: State = _OF_VERDICT[entry.verdict]
+            state = "Backoff" if state == "Pending" else state  # it waits
+            found(step.key, *_failed(step, state, entry.message))
         elif step.key not in finished:
-            state: State = "Backoff" if entry and entry.failures else "Pending"
-            message = entry.message if entry and entry.failures else f"to {step.action}"
-            found(step.key, state, f"{step.key}: {message}")
+            found(step.key, "Pending", f"{_told_as(step)}: to {step.action}")
     parts_of = done.desired.parts
     statuses = {
         link: _status(done, link, [f for part in parts for f in findings.get(part, ())])
@@ -89,11 +102,69 @@ def judge(done: Pass, ledger: Ledger | None = None) -> dict[Key, LinkStatus]:
     return statuses
 
 
+def _failed(step: Change, state: State, message: str) -> tuple[State, str]:
+    """Say what failed by the key of the language; and where, if nothing but a person mends it."""
+    words = f"{_told_as(step)}: {message}"
+    if state in ("Refused", "Unsupported") and step.because:
+        words += f"; declared at {step.because}"
+    return state, words
+
+
+def _told_as(step: Change) -> str:
+    """Name what a step is about as the configuration does, where that has a key for it."""
+    match step.after or step.before:
+        case Qdisc():
+            return "netem"
+        case Link(kind=kind) if kind not in ("veth", "bridge"):
+            return f"type {kind}"
+        case EthtoolCall(argv=argv):
+            return f"ethtool {shlex.join(argv)}"
+        case Setting():
+            return f"ethtool {step.key.detail}"
+        case Offload():
+            return "ethtool offload"
+        case NatTable():
+            return f"nat and forward in {step.key.ns}"
+        case Command(argv=argv):
+            return f"command {shlex.join(argv)}"
+    return str(step.key)
+
+
+@dataclass(frozen=True, slots=True)
+class CommandStatus:
+    """What became of a declared command in this life of its container.
+
+    Attributes:
+        command: with its exit code, if it has ended.
+        state: "started" says that it may run still, unseen if another Relink started it.
+    """
+
+    command: Command
+    state: Literal["waiting", "started", "ended"]
+
+
+def judge_commands(done: Pass) -> dict[Key, CommandStatus]:
+    """Judge every declared command of a pass, as the kernel keeps it."""
+    started = {step.key for step in done.outcome.done} if done.outcome else set()
+    judged: dict[Key, CommandStatus] = {}
+    for key, wanted in done.desired.resources.items():
+        if not isinstance(wanted, Command):
+            continue
+        seen = done.snapshot.resources.get(key)
+        kept = seen.code if isinstance(seen, Command) else None
+        code = wanted.code if kept is None else kept
+        begun = seen is not None or key in started
+        state: Literal["waiting", "started"] = "started" if begun else "waiting"
+        command = replace(wanted, code=code)
+        judged[key] = CommandStatus(command, state if code is None else "ended")
+    return judged
+
+
 def _status(done: Pass, link: Key, states: list[tuple[State, str]]) -> LinkStatus:
     state, message = min(states, key=lambda f: _WORST.index(f[0]), default=("Ready", ""))
     resources = done.desired.resources
-    inner = resources.get(link)
-    outer = resources.get(inner.peer) if isinstance(inner, Link) and inner.peer else None
+    if state == "Ready":
+        message = done.plan.notes.get(link) or done.desired.notes.get(link, "")
     return LinkStatus(
         key=link,
         state=state,
@@ -103,7 +174,7 @@ def _status(done: Pass, link: Key, states: list[tuple[State, str]]) -> LinkStatu
             for part in done.desired.parts.get(link, ())
             if isinstance(r := resources.get(part), Address)
         ),
-        bridge=(outer.master or "") if isinstance(outer, Link) else "",
+        bridge=done.desired.bridges.get(link, ""),
         because=done.desired.because.get(link, ""),
     )
 

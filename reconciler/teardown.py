@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from actuators import links, planes
 from actuators.requests import Request
 from actuators.transport import Answer, send
-from model.desired import Desired
 from model.keys import NsKey
 from model.ownership import group_of
+from model.wanted import Desired
 from observers.namespaces import path_of
+from reconciler.apply import Hands
 from reconciler.passes import Pass, World, run
+from reconciler.switches import Switches
 
 NOTHING = Desired({}, {}, {}, ())
 
 
-def tear_down(world: World, *, preview: bool = False) -> Pass:
+def tear_down(
+    world: World,
+    *,
+    preview: bool = False,
+    switches: Switches | None = None,
+    forget: bool = False,
+) -> Pass:
     """Remove every link, bridge, address and route of the instance, and its pinned namespace.
 
-    With `preview` nothing is removed; the plan says what would be.
+    With `preview` nothing is removed; the plan says what would be. With `forget` the marks of
+    commands that have run go too, so that they run again.
 
     Raises:
         OSError: the data plane could not be opened or read, or its namespace not removed.
@@ -37,7 +47,12 @@ def tear_down(world: World, *, preview: bool = False) -> Pass:
         return send(requests, sockets)
 
     decide = None if preview else lambda plan, _desired: plan
-    done = run(world, want=NOTHING, decide=decide, sender=at_once)
+    done = run(
+        world,
+        want=replace(NOTHING, forgets_commands=forget),
+        decide=decide,
+        hands=Hands(send=at_once, switches=switches),
+    )
     if not preview and plane.kind == "pinned":
         planes.delete(path_of(plane))
     return done

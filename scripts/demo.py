@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from model.keys import SELF, Key, NsKey
+from model.look import Look
 from model.resources import Address, Link, Resource
 from observers.doorbells import KernelDoorbell
 from observers.namespaces import open_all
@@ -66,7 +67,7 @@ class Clock:
 
     def look(self) -> set[Resource]:
         with open_all([SELF], self.containers) as opened:
-            found = observe(opened, SELF, None, {}).resources.values()
+            found = observe(opened, Look(plane=SELF)).resources.values()
         return {r for r in found if isinstance(r, Address) or (isinstance(r, Link) and r.mac)}
 
     def without_outer_macs(self, found: set[Resource]) -> set[tuple[Key, object]]:

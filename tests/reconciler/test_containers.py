@@ -9,12 +9,15 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.config import Config, merge_links, parse
-from model.desired import Facts, combine, desired, namespace_of
+from model.config import merge_links, parse
+from model.declared import Config
+from model.desired import desired, namespace_of
 from model.document import Node
+from model.facts import Facts
 from model.keys import SELF, NsKey, link_key
 from model.problems import Place
 from model.replicas import Container
+from model.wanted import combine
 from reconciler.containers import Roster
 
 FACTS = Facts(instance="lab", plane=SELF)

@@ -9,14 +9,32 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from model.config import Config, parse
-from model.desired import Desired, Facts, desired
+from model import netem
+from model.config import parse
+from model.declared import Config
+from model.desired import desired
 from model.document import Node
-from model.keys import SELF, Key, NsKey, link_key
-from model.ownership import group_of
+from model.facts import Facts
+from model.keys import HOST, SELF, Key, NsKey, link_key
+from model.ownership import group_of, is_table_of
 from model.problems import ConfigError, Place
 from model.replicas import Container
-from model.resources import Address, Link, Offload, Resource, Route
+from model.resources import (
+    Address,
+    Command,
+    Link,
+    NatTable,
+    Neighbour,
+    Offload,
+    Qdisc,
+    Redirect,
+    Resource,
+    Route,
+    Rule,
+    Sysctl,
+    link_of,
+)
+from model.wanted import Desired
 from reconciler.diff import diff
 from reconciler.plan import Plan, plan
 from reconciler.render import plan_json, plan_text
@@ -42,8 +60,7 @@ def links(draw: st.DrawFn) -> dict[str, Any]:
     number = draw(st.integers(0, 3))
     link: dict[str, Any] = {
         draw(st.sampled_from(["service", "container"])): draw(st.sampled_from(["a", "b"])),
-        "bridge": draw(st.sampled_from(["s1", "s2"])),
-        "dev": draw(st.sampled_from(["eth0", "eth1"])),
+        **draw(st.sampled_from(PLACES)),
     }
     families = draw(st.sets(st.sampled_from([4, 6])))
     start = draw(st.sampled_from([1, 9, 250]))
@@ -59,20 +76,44 @@ def links(draw: st.DrawFn) -> dict[str, Any]:
         routes.append("blackhole 203.0.113.0/24")
     if routes:
         link["route"] = routes
-    if draw(st.booleans()):
+    # What a child can have is not known before its parent's own MTU is: it takes another pass.
+    if link.get("base", "host") == "host" and draw(st.booleans()):
         link["mtu"] = draw(st.sampled_from([1400, 9000]))
     if draw(st.booleans()):
         link["mac"] = f"02:00:00:00:0{number}:01"
+    link |= draw(st.sampled_from([{}, {}, *({"netem": text} for text in NETEMS)]))
+    if 4 in families and draw(st.booleans()):
+        link["nat"] = "198.51.100.9"
+    if families and link.get("bridge") in ("s1", "s2") and draw(st.booleans()):
+        link["forward"] = draw(
+            st.sampled_from(["1080:80/tcp", "53:5300/udp", "9000-9001:90-91/udp"])
+        )
     return link
+
+
+# Cables to two bridges and a patch, and interfaces that are stacked: on one of the container's own,
+# on a bridge of ours, and on one of the host, which need not be there.
+PLACES: list[dict[str, str]] = [
+    *({"bridge": bridge, "dev": dev} for bridge in ("s1", "s2", "p1") for dev in ("eth0", "eth1")),
+    {"type": "dummy", "dev": "eth1"},
+    {"type": "macvlan", "dev": "eth0", "base": "local", "outer-dev": "eth1"},
+    {"type": "macvlan", "dev": "eth1", "base": "conlink", "outer-dev": "s1", "mode": "bridge"},
+    {"type": "macvlan", "dev": "eth0", "base": "host", "outer-dev": "ens3", "mode": "private"},
+]
+NETEMS = ("delay 40ms", "delay 5ms loss 1%")
+SECTIONS: dict[str, Any] = {
+    "bridges": [{"bridge": "p1", "mode": "patch"}, {"bridge": "s1"}],
+    "commands": [{"service": "a", "command": "true"}, {"container": "a", "command": ["echo", "x"]}],
+}
 
 
 @st.composite
 def configs(draw: st.DrawFn) -> Config:
-    document = {"links": draw(st.lists(links(), max_size=4))}
+    document = {"links": draw(st.lists(links(), max_size=4)), **SECTIONS}
     try:
         return parse(_node(document))
     except ConfigError:
-        return parse(_node({"links": document["links"][:1]}))
+        return parse(_node({**document, "links": document["links"][:1]}))
 
 
 def containers(a: int, b: int) -> list[Container]:
@@ -122,6 +163,18 @@ def disturb(kernel: FakeKernel, chaos: random.Random, times: int) -> None:
                 kernel.resources[key] = replace(resource, features=(("tx", True),))
             case Route() if chaos.random() < 0.5:
                 kernel.resources[key] = replace(resource, mtu=1111)
+            case Qdisc() if chaos.random() < 0.5:
+                kernel.resources[key] = replace(resource, netem=netem.parse("delay 7ms"))
+            case NatTable() if chaos.random() < 0.5:
+                kernel.resources[key] = replace(resource, rules=())
+            case Neighbour() if chaos.random() < 0.5:
+                kernel.resources[key] = replace(resource, mac="02:00:00:00:00:78")
+            case Redirect() if chaos.random() < 0.5:
+                kernel.resources[key] = replace(resource, target=None)
+            case Sysctl():
+                kernel.resources[key] = replace(resource, value="0")
+            case Command():
+                continue  # who takes the marks away has the commands run anew
             case _:
                 kernel.remove(key)
 
@@ -129,6 +182,10 @@ def disturb(kernel: FakeKernel, chaos: random.Random, times: int) -> None:
 def intrude(kernel: FakeKernel, chaos: random.Random, wanted: Desired) -> None:
     """Put foreign things into the world, also under names that we want."""
     places = sorted({k.ns for k in wanted.resources} | {SELF})
+    if chaos.random() < 0.7:
+        card = Link(key=link_key(HOST, "ens3"), kind="", mtu=1500, up=True, group=0,
+                    index=next(kernel.indexes))  # fmt: skip
+        kernel.resources[card.key] = card
     for _ in range(chaos.randrange(6)):
         ns = chaos.choice(places)
         name = chaos.choice(["mine0", "eth0", "s1", "a_1-eth0"])
@@ -145,6 +202,15 @@ def intrude(kernel: FakeKernel, chaos: random.Random, wanted: Desired) -> None:
         kernel.resources[address] = Address(key=address, ip=ip, owned=chaos.random() < 0.3)
         route = Key(ns, "route", name, "198.18.0.0/15 metric 0 table 254")
         kernel.resources[route] = Route(key=route, family=4, dst="198.18.0.0/15", owned=False)
+
+
+def _known(kernel: FakeKernel, resource: Resource) -> bool:
+    """Tell whether what has no interface is known to be this instance's."""
+    alone = not any(
+        isinstance(link, Link) and link.key.ns == resource.key.ns and link.group == STRANGER
+        for link in kernel.resources.values()
+    )
+    return alone or (isinstance(resource, Rule) and is_table_of(GROUP, resource.table))
 
 
 def _foreign(kernel: FakeKernel, resource: Resource) -> bool:
@@ -202,7 +268,12 @@ def test_a_crash_after_any_step_changes_nothing_about_the_end(
         carry_out(steps, crashed, most)
         right = {k for k, r in crashed.resources.items() if undisturbed.resources.get(k) == r}
         rest = decide(wanted, crashed)
-        touched = {s.key for s in rest.steps if isinstance(s.after, Address | Route)}
+        anew = {s.key for s in rest.steps if s.action in ("create", "replace")}
+        touched = {
+            s.key
+            for s in rest.steps
+            if isinstance(s.after, Address | Route) and link_of(s.key) not in anew
+        }
         assert not touched & right, "what was right already is left alone"
         carry_out(rest, crashed)
         assert _comparable(crashed) == _comparable(undisturbed)
@@ -254,8 +325,10 @@ def test_nothing_desired_leaves_nothing_of_ours(
     carry_out(decide(wanted, kernel), kernel)
     carry_out(decide(Desired({}, {}, {}, ()), kernel), kernel)
     left = {k: r for k, r in kernel.resources.items() if k not in before}
-    # A blackhole route beside another instance's links is not known to be ours: DESIGN.md.
-    assert not [k for k in left if k.dev]
+    # A blackhole route beside another instance's links is not known to be ours: DESIGN.md; nor is a
+    # rule about the main table. Commands leave what says that they ran, and sysctls are only set.
+    assert not [k for k in left if k.dev or k.type not in ("route", "rule", "command", "sysctl")]
+    assert all(isinstance(r, Command | Sysctl) or not _known(kernel, r) for r in left.values())
     assert before.items() <= kernel.resources.items()
 
 

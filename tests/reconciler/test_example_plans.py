@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from model.desired import Facts, desired
-from model.keys import SELF
+from model.desired import desired
+from model.facts import Facts
+from model.keys import HOST, SELF, link_key
 from model.ownership import group_of
 from model.replicas import Container
+from model.resources import Link
 from model.snapshot import Snapshot
 from reconciler.diff import diff
 from reconciler.plan import plan
@@ -19,6 +21,7 @@ from reconciler.sources import Sources, load
 
 ROOT = Path(__file__).parent.parent.parent
 PLANS = Path(__file__).parent / "plans"
+MODES = "examples/test4-multiple/modes"
 NAMES = {"NODE_NAME_1": "first", "NODE_NAME_2": "second"}
 
 
@@ -38,6 +41,43 @@ EXAMPLES = {
         Sources(("examples/test2-network.yaml",), ("examples/test2-compose.yaml",), {}),
         services(r0=1, internet=1, node=5),
     ),
+    "test4": (
+        Sources(
+            (f"{MODES}/web/web-network.yaml",),
+            tuple(f"{MODES}/{mode}/compose.yaml" for mode in ("base", "node1", "nodes2", "web")),
+            {},
+        ),
+        services(r0=1, node1=1, node2=2),
+    ),
+    "test5": (
+        Sources(
+            (),
+            ("examples/test5-geneve-compose.yaml",),
+            {"REMOTE": "198.51.100.2", "NODE_ADDR": "192.168.100.1/24"},
+        ),
+        services(node=1),
+    ),
+    "test7": (Sources((), ("examples/test7-compose.yaml",), {}), services(node=2)),
+    "test8": (
+        Sources(
+            (),
+            ("examples/test8-compose.yaml",),
+            {
+                "HOST_INTERFACE": "enp6s0",
+                "NODE1_HOST_ADDRESS": "198.51.100.32/24",
+                "NODE2_HOST_ADDRESS": "203.0.113.33/24",
+            },
+        ),
+        services(node1=1, node2=1),
+    ),
+    "test9": (
+        Sources((), ("examples/test9-compose.yaml",), {"BRIDGE_MODE": "linux"}),
+        services(node1=1, node2=1),
+    ),
+    "test10": (
+        Sources((), ("examples/test10-compose.yaml",), {}),
+        services(router=1, node1=1, node2=2),
+    ),
     "test3": (
         Sources(("examples/test3-network.yaml",), (), NAMES),
         [Container(name, name, "netns", "") for name in ("first", "second")],
@@ -50,7 +90,8 @@ def test_the_plan_of_an_example(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(ROOT)
     sources, containers = EXAMPLES[name]
     wanted = desired(load(sources).config, containers, Facts(instance=name, plane=SELF))
-    empty = Snapshot({}, {}, {})
+    physical = Link(key=link_key(HOST, "enp6s0"), kind="", mtu=1500)  # all that there is
+    empty = Snapshot({physical.key: physical}, {}, {})
     text = plan_text(plan(diff(wanted, empty, group_of(name)), wanted.obstacles))
     golden = PLANS / f"{name}.txt"
     if os.environ.get("RELINK_UPDATE_GOLDEN"):

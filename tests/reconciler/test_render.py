@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from model.desired import Obstacle
-from model.keys import SELF, Key, NsKey, link_key
-from model.resources import Address, FieldChange, Link, Offload, Resource, Route
+from model import ethtool, netem
+from model.keys import HOST, SELF, Key, NsKey, link_key
+from model.resources import (
+    Address,
+    Command,
+    FieldChange,
+    Link,
+    NatTable,
+    Neighbour,
+    Offload,
+    OvsBridge,
+    OvsPort,
+    Qdisc,
+    Redirect,
+    Resource,
+    Route,
+    Setting,
+    Sysctl,
+)
+from model.rule import rule
+from model.wanted import Obstacle
 from reconciler.diff import Change
 from reconciler.plan import Plan
 from reconciler.render import (
     change_data,
+    command_data,
     leaves,
     paint,
     plain,
@@ -24,7 +43,7 @@ from reconciler.render import (
     status_data,
     status_text,
 )
-from reconciler.status import LinkStatus
+from reconciler.status import CommandStatus, LinkStatus
 
 NS = NsKey("container", "node_5", "f" * 64)
 INNER_KEY, OUTER_KEY = link_key(NS, "eth0"), link_key(SELF, "node_5-eth0")
@@ -295,3 +314,134 @@ def test_status_as_data() -> None:
     }  # fmt: skip
     assert status_data([READY])["connected"]
     assert not status_data([])["connected"]
+
+
+# ------------------------------------------------------------------------- each kind of resource
+
+LINES: list[tuple[Resource, str]] = [
+    (Link(key=link_key(NS, "d0"), kind="dummy", mtu=1400), "node_5:d0          dummy mtu 1400"),
+    (
+        Link(key=link_key(NS, "v0"), kind="vlan", parent=link_key(HOST, "ens3"),
+             settings=(("vlanid", 5),)),
+        "node_5:v0          vlan vlanid 5 on host:ens3",
+    ),
+    (
+        Link(key=link_key(SELF, "vxlan-7"), kind="vxlan", mtu=1450, master="s1",
+             settings=(("learning", False), ("vni", 7))),
+        "self:vxlan-7       vxlan learning off vni 7 mtu 1450 on s1",
+    ),
+    (
+        Setting(key=Key(NS, "setting", "eth0", "ring"), values=(("rx", 512), ("tx", 256))),
+        "node_5:eth0        ring rx 512 tx 256",
+    ),
+    (ethtool.call(INNER_KEY, ("--change", "msglvl", "a b")),
+     "node_5:eth0        ethtool --change msglvl 'a b'"),
+    (
+        Qdisc(key=Key(NS, "qdisc", "eth0", "root"), netem=netem.parse("delay 40ms loss 1%")),
+        "node_5:eth0        netem limit 1000 delay 40ms loss random 1%",
+    ),
+    (Qdisc(key=Key(NS, "qdisc", "eth0", "root"), netem=None, kind="tbf"), "node_5:eth0"),
+    (
+        Redirect(key=Key(SELF, "redirect", "node_5-eth0"), target=link_key(SELF, "far")),
+        "self:node_5-eth0   patch to far",
+    ),
+    (Redirect(key=Key(SELF, "redirect", "a"), target=None), "self:a             patch to nothing"),
+    (
+        NatTable(key=Key(NS, "nat", "", "relink-1"), rules=("x",), summary=("a -> b", "c -> d")),
+        "node_5             nat a -> b; c -> d",
+    ),
+    (
+        Neighbour(key=Key(NS, "neighbour", "eth0", "10.0.1.9"), mac="02:00:00:00:00:09"),
+        "node_5:eth0        neighbour 10.0.1.9 at 02:00:00:00:00:09",
+    ),
+    (
+        rule(NS, 4, table=7, priority=100, mark=7),
+        "node_5             rule ipv4 fwmark 0x7 table 7 priority 100",
+    ),
+    (
+        Sysctl(key=Key(SELF, "sysctl", "", "net/ipv4/ip_forward"), value="1"),
+        "self               net/ipv4/ip_forward 1",
+    ),
+    (
+        OvsBridge(key=Key(SELF, "ovs-bridge", "s1"), datapath="netdev"),
+        "self:s1            Open vSwitch bridge, netdev datapath",
+    ),
+    (
+        OvsPort(key=Key(SELF, "ovs-port", "node_5-eth0"), bridge="s1"),
+        "self:node_5-eth0   port of Open vSwitch bridge s1",
+    ),
+    (
+        Command(key=Key(NS, "command", "", "0a0b0c0d"), argv=("sh", "-c", "echo 'a b'")),
+        """node_5             run sh -c 'echo '"'"'a b'"'"''""",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("resource", "line"), LINES)
+def test_each_resource_is_one_line(resource: Resource, line: str) -> None:
+    assert plan_text(Plan((create(resource),))).splitlines()[1] == f"  + {line}"
+    gone = Change(action="delete", key=resource.key, before=resource, because="not declared")
+    assert plan_text(Plan((gone,))).splitlines()[0] == f"  - {line}  not declared"
+    json.dumps(resource_data(resource))
+
+
+def test_every_type_of_resource_has_its_line() -> None:
+    told = {type(resource) for resource, _ in LINES} | {Address, Offload, Route}
+    assert told == set(get_args(Resource))
+
+
+def test_a_change_says_of_which_thing_on_an_interface() -> None:
+    old, new = (netem.parse(f"delay {ms}ms") for ms in (40, 50))
+    key = Key(NS, "qdisc", "eth0", "root")
+    step = Change(
+        action="modify", key=key, before=Qdisc(key=key, netem=old), after=Qdisc(key=key, netem=new),
+        fields=(FieldChange("netem", old, new),), because=WHY,
+    )  # fmt: skip
+    line = "qdisc root netem limit 1000 delay 40ms -> limit 1000 delay 50ms"
+    assert f"  ~ node_5:eth0        {line}\n" in plan_text(Plan((step,)))
+    assert leaves(step) == {
+        "netem": {"before": "limit 1000 delay 40ms", "after": "limit 1000 delay 50ms"}
+    }
+
+
+# -------------------------------------------------------------------------- details of a forward
+
+THERE = (
+    create(Neighbour(key=Key(SELF, "neighbour", "s1", "10.0.1.5"), mac="02:00:00:00:00:05")),
+    create(Route(key=Key(SELF, "route", "s1", "10.0.1.5/32 metric 0 table 254"), family=4,
+                 dst="10.0.1.5/32")),
+    create(rule(NS, 4, table=7, priority=100, mark=7)),
+    create(Route(key=Key(NS, "route", "eth0", "0.0.0.0/0 metric 0 table 7"), family=4,
+                 dst="0.0.0.0/0", via="169.254.0.158", table=7)),
+)  # fmt: skip
+
+
+def test_the_way_of_a_forward_is_told_by_its_nat_entry_where_the_link_is_new() -> None:
+    table = NatTable(key=Key(SELF, "nat", "", "relink-1"), rules=(), summary=("tcp 80 -> x:80",))
+    text = plan_text(Plan((*NEW_LINK, create(table), *THERE)))
+    assert "nat tcp 80 -> x:80" in text
+    assert not [word for word in ("neighbour", "rule", "10.0.1.5/32", "table 7") if word in text]
+    assert "Plan: 4 to create" in text
+
+
+def test_the_way_of_a_forward_is_told_where_it_alone_is_mended() -> None:
+    """A preview names whatever would be done."""
+    for step in THERE:
+        assert "Plan: 1 to create" in plan_text(Plan((step,)))
+    assert "rule ipv4" in plan_text(Plan((*NEW_LINK, replace(THERE[2], because="another link"))))
+
+
+def test_what_became_of_commands() -> None:
+    states: tuple[tuple[str, int | None], ...] = (
+        ("ended", 0), ("started", None), ("started", None), ("waiting", None),
+    )  # fmt: skip
+    statuses = [
+        CommandStatus(Command(key=Key(NS, "command", "", str(n)), argv=("x",), code=code), state)  # type: ignore[arg-type]
+        for n, (state, code) in enumerate(states)
+    ]
+    found = command_data(reversed(statuses), {statuses[1].command.key})
+    assert [(each["state"], each["code"]) for each in found] == [
+        ("ended", 0), ("running", None), ("started", None), ("waiting", None),
+    ]  # fmt: skip
+    assert found[0]["container"] == "node_5"
+    assert found[0]["command"] == ["x"]

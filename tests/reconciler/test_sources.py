@@ -18,7 +18,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.config import Config, LinkSpec
+from model.declared import Config, LinkSpec
 from model.problems import ConfigError
 from reconciler import yaml_nodes
 from reconciler.shape import schema, schema_text
@@ -441,7 +441,7 @@ def test_the_shipped_schema_is_a_schema() -> None:
         ('{"type": "array"}', "this is a mapping, not a list"),
         ('{"maxProperties": 0}', "empty"),
         ('{"properties": {"links": {"maxItems": 0}}}', "'links'"),
-        ('{"type": ["array", "null"]}', "this is a mapping, not ['array', 'null']"),
+        ('{"type": ["array", "null"]}', "this is a mapping, not a list or empty"),
         ('{"$ref": "#/nowhere"}', "not a usable schema: "),
         ('{"$ref": "http://localhost:1/schema.json"}', "not a usable schema: "),
         ('{"$ref": "#"}', "not a usable schema: "),

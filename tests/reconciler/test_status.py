@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from actuators.requests import Verdict
-from model.desired import Desired, Obstacle
 from model.keys import SELF, Key, NsKey, link_key
-from model.resources import Address, Link, Resource
+from model.resources import Address, Link, Qdisc, Resource
 from model.snapshot import Snapshot
+from model.wanted import Desired, Obstacle
 from reconciler.apply import Failure, Outcome
 from reconciler.diff import Change
 from reconciler.passes import Pass
@@ -23,7 +25,9 @@ ADDRESS = Address(key=Key(NS, "address", "eth0", "10.0.0.1/24"), ip="10.0.0.1/24
 PARTS = (INNER, OUTER, ADDRESS)
 RESOURCES: dict[Key, Resource] = {r.key: r for r in PARTS}
 MAKE = tuple(Change(action="create", key=r.key, after=r) for r in PARTS)
-DESIRED = Desired(RESOURCES, {INNER.key: "why"}, {INNER.key: tuple(RESOURCES)}, ())
+DESIRED = Desired(
+    RESOURCES, {INNER.key: "why"}, {INNER.key: tuple(RESOURCES)}, (), bridges={INNER.key: "s1"}
+)
 
 
 def a_pass(plan: Plan, outcome: Outcome | None = None) -> Pass:
@@ -77,6 +81,32 @@ def test_a_step_that_waits_for_its_time_backs_off() -> None:
         "Backoff",
         "node_1:eth0 10.0.0.1/24: EBUSY: busy",
     )
+
+
+@pytest.mark.parametrize(
+    ("verdict", "state"),
+    [(Verdict.UNSUPPORTED, "Unsupported"), (Verdict.REFUSED, "Refused"),
+     (Verdict.VANISHED, "Backoff")],
+)  # fmt: skip
+def test_what_waits_is_still_what_the_kernel_meant(verdict: Verdict, state: str) -> None:
+    entry = Entry((), failures=2, due=9.0, message="no", verdict=verdict)
+    outcome = Outcome(done=MAKE[:2])
+    assert judged(Plan(MAKE), outcome, Ledger({ADDRESS.key: entry}))[0] == state
+
+
+def test_what_only_a_person_mends_is_told_with_its_key_and_place() -> None:
+    netem = Qdisc(key=Key(NS, "qdisc", "eth0", "root"), netem=None)
+    step = Change(action="create", key=netem.key, after=netem, because="net.yaml:3:3 (service a)")
+    desired = Desired(
+        {netem.key: netem}, {INNER.key: "why"}, {INNER.key: (INNER.key, netem.key)}, ()
+    )
+    for verdict, place in (
+        (Verdict.UNSUPPORTED, "; declared at net.yaml:3:3 (service a)"),
+        (Verdict.RETRY, ""),
+    ):
+        outcome = Outcome((), (Failure(netem.key, verdict, "no netem"),))
+        (found,) = judge(Pass(desired, Snapshot({}, {}, {}), Plan((step,)), outcome)).values()
+        assert found.message == f"netem: no netem{place}"
 
 
 def test_a_fight_is_told_even_after_a_success() -> None:
@@ -139,3 +169,24 @@ def test_a_link_that_is_not_even_wanted_has_its_status() -> None:
     stands = Obstacle(INNER.key, "refused", "past its prefix")
     found = judge(Pass(desired, Snapshot({}, {}, {}), Plan((), (stands,))))
     assert found == {INNER.key: LinkStatus(INNER.key, "Refused", "past its prefix")}
+
+
+def test_a_note_is_told_of_what_is_ready_and_the_plans_comes_first() -> None:
+    noted = replace(DESIRED, notes={INNER.key: "mtu 1400 to fit vxlan-7"})
+
+    def message(plan: Plan) -> str:
+        return judge(Pass(noted, Snapshot({}, {}, {}), plan))[INNER.key].message
+
+    assert message(Plan()) == "mtu 1400 to fit vxlan-7"
+    assert message(Plan(notes={INNER.key: "mtu 1300, that of its parent"})) == (
+        "mtu 1300, that of its parent"
+    )
+    assert message(Plan(MAKE[:1])) == "node_1:eth0: to create"
+
+
+def test_what_has_no_link_of_its_own_is_told_with_the_link_that_needs_it() -> None:
+    table = Key(NS, "nat", "", "relink-1")
+    needy = replace(DESIRED, parts={INNER.key: (INNER.key, table)})
+    stands = Obstacle(table, "conflict", "taken")
+    found = judge(Pass(needy, Snapshot({}, {}, {}), Plan((), (stands,))))
+    assert [(s.state, s.message) for s in found.values()] == [("Conflict", "taken")]
