@@ -1,8 +1,75 @@
-"""Settings of every test: no deadline for a single example, since test machines are shared."""
+"""Settings of every test; what a test needs of the kernel; what it proves (tests/ledger.py)."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Generator
+
+import pytest
 from hypothesis import settings
 
+from tests import ledger
+from tests.lab import features
+
+# No deadline for a single example, since test machines are shared.
 settings.register_profile("relink", deadline=None)
 settings.load_profile("relink")
+
+_LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()  # test → what this kernel lacks
+_PROVED = pytest.StashKey[dict[str, dict[str, list[str]]]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_LEFT_OUT] = {}
+    config.stash[_PROVED] = defaultdict(lambda: defaultdict(list))
+
+
+@pytest.hookimpl(trylast=True)  # when `-m` has chosen already
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what this kernel lacks; under User Mode Linux it has to be there."""
+    if features.on_uml():
+        return
+    left_out = config.stash[_LEFT_OUT]
+    for item in items:
+        try:
+            lacks = [name for name in _words(item, "needs") if not features.has(name)]
+        except (ValueError, FileNotFoundError) as error:
+            raise pytest.UsageError(f"{item.nodeid}: {error}") from None
+        if lacks:
+            left_out[item.nodeid] = lacks
+    if left_out:
+        config.hook.pytest_deselected(items=[i for i in items if i.nodeid in left_out])
+        items[:] = [i for i in items if i.nodeid not in left_out]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if call.when == "call" and report.outcome == "passed":
+        engine = next((e for e in ("docker", "podman") if item.get_closest_marker(e)), "")
+        where = f"{features.kernel()}, {engine}" if engine else features.kernel()
+        for name in _words(item, "proves"):
+            item.config.stash[_PROVED][where][name].append(item.nodeid)
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    for where, proved in session.config.stash[_PROVED].items():
+        ledger.record(where, proved)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if left_out := config.stash[_LEFT_OUT]:
+        names = ", ".join(sorted({name for lacks in left_out.values() for name in lacks}))
+        terminalreporter.write_line(
+            f"{len(left_out)} tests need {names}, which this kernel lacks: "
+            "run under User Mode Linux by `scripts/test uml`"
+        )
+
+
+def _words(item: pytest.Item, marker: str) -> list[str]:
+    return [str(word) for mark in item.iter_markers(marker) for word in mark.args]

@@ -34,10 +34,12 @@ LABEL = "relink.lab.recipe"
 ALPINE = "alpine"
 PYTHONS = ("python:3-alpine", "python:latest")
 BASE = "python:3.11-slim-bookworm"
+DEBIAN = "debian:bookworm-slim"
 RELINK = "relink"
 
 # What the Dockerfile installs is in the base already: its `apt-get install` needs no mirror.
 _IN_BASE = ("python3", "python3-venv", "ethtool", "iproute2", "nftables", "tcpdump")
+_IN_DEBIAN = ("openvswitch-switch",)
 # Packages whose files are Python and what it is linked to.
 _OF_PYTHON = re.compile(
     r"(lib)?python3(\.11)?(-minimal|-stdlib)?|media-types|zlib1g|readline-common"
@@ -76,6 +78,7 @@ def make_all() -> None:
     _imported([ALPINE], recipe, _alpine)
     _imported(PYTHONS, recipe, _python)
     _imported([BASE], recipe, _slim)
+    _imported([DEBIAN], recipe, _debian)
     make_relink()
 
 
@@ -85,7 +88,7 @@ def make_relink(tag: str = RELINK) -> None:
     for package in PACKAGES:
         under = (SOURCE / package).rglob("*")
         files += sorted(path for path in under if path.is_file() and path.suffix != ".pyc")
-    recipe = f"{_hash(files)}-{_recipe_of(BASE)}"
+    recipe = f"{_hash(files)}-{_recipe_of(BASE)}-{_recipe_of(DEBIAN)}"
     if _recipe_of(tag) != recipe:
         build = ["build", "--quiet", "--force-rm", "--network=none", f"--label={LABEL}={recipe}"]
         # The first stage has a name, so that it is not swept away: the next build starts from it.
@@ -184,6 +187,34 @@ def _slim(tree: Path) -> None:
         f"[global]\nno-index = true\nfind-links = /{wheels.relative_to(tree)}\n"
     )
     _name_python(tree)
+
+
+def _debian(tree: Path) -> None:
+    """Make the tree of a Debian where what the Dockerfile installs is unpacked, not set up yet."""
+    subprocess.run(["cp", "-a", f"{_bootstrapped()}/.", tree], check=True)
+    with tempfile.TemporaryDirectory(prefix="relink-packages-", dir=HOME) as name:
+        packages = Path(name)
+        (packages / "partial").mkdir()
+        # This machine's apt, asked what that Debian lacks; nothing of this machine is changed.
+        instead = {
+            "Dir::State::status": tree / "var/lib/dpkg/status",
+            "Dir::Cache::archives": packages,
+            "APT::Sandbox::User": "root",
+            "Debug::NoLocking": "true",
+        }
+        options = [f"--option={key}={value}" for key, value in instead.items()]
+        _output(
+            *("apt-get", "--yes", "--quiet", "--no-install-recommends", "--download-only"),
+            *(*options, "install", *_IN_DEBIAN),
+        )
+        _output("dpkg", f"--root={tree}", "--unpack", *map(str, sorted(packages.glob("*.deb"))))
+    for each in _UNUSED:
+        shutil.rmtree(tree / each, ignore_errors=True)
+    (tree / "etc/apt/sources.list").write_text("")
+    # As in Debian's own image: what is installed in there is not started.
+    no_services = tree / "usr/sbin/policy-rc.d"
+    no_services.write_text("#!/bin/sh\nexit 101\n")
+    no_services.chmod(0o755)
 
 
 def _name_python(tree: Path) -> None:
