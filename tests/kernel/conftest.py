@@ -16,7 +16,9 @@ def _private() -> None:
 
 
 @pytest.fixture
-def lab(_private: None, tmp_path: Path) -> Iterator[Lab]:
+def lab(_private: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    # What `auto` is depends on the machine; tests of that say so.
+    monkeypatch.setenv("CONLINK_BRIDGE_MODE", "linux")
     unshare(CLONE_NEWNET)  # this test's data plane; the one before goes with its last socket
     sh("ip", "link", "set", "lo", "up")
     made = Lab(tmp_path)

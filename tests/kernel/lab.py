@@ -16,10 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from actuators.transport import send
 from model import netlink as nl
-from model.desired import Facts
+from model.facts import Facts
 from model.keys import SELF, NsKey
 from observers.plain import Plain
+from reconciler.apply import Hands, Send
 from reconciler.containers import Roster
 from reconciler.passes import Pass, run
 from reconciler.sources import Sources, load
@@ -40,10 +42,10 @@ def mount(source: str, target: str, kind: str, flags: int = 0) -> None:
 
 
 def private_run() -> None:
-    """Give this process its own /run/netns and /run/relink, for good."""
+    """Give this process its own /run/netns, /run/relink and /run/openvswitch, for good."""
     unshare(CLONE_NEWNS)
     mount("none", "/", "none", 1 << 14 | 1 << 18)  # MS_REC | MS_PRIVATE
-    for directory in ("/run/netns", "/run/relink"):
+    for directory in ("/run/netns", "/run/relink", "/run/openvswitch"):
         Path(directory).mkdir(exist_ok=True)
         mount("tmpfs", directory, "tmpfs")
         Path(directory).chmod(0o755)
@@ -144,8 +146,9 @@ class Lab:
     def add(self, *names: str) -> None:
         for name in names:
             sh("ip", "netns", "add", name)
-            sh("ip", "netns", "set", name, "auto")  # so that the monitor hears it
             self.names.append(name)
+            # So that the monitor hears it; a sidecar that runs may have been quicker.
+            sh("ip", "netns", "set", name, "auto", check=False)
 
     def remove(self, *names: str) -> None:
         for name in names:
@@ -171,9 +174,10 @@ class Lab:
         made.replace("netns", Plain().list())
         return made
 
-    def converge(self, text: str, **options: Any) -> Pass:
+    def converge(self, text: str, *, sender: Send = send, **facts: Any) -> Pass:
         """One pass, in this process."""
-        return run(self.roster(text).world(), decide=lambda plan, _d: plan, **options)
+        world = self.roster(text, **facts).world()
+        return run(world, decide=lambda plan, _d: plan, hands=Hands(send=sender))
 
     def preview(self, text: str) -> Pass:
         return run(self.roster(text).world())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 
@@ -55,19 +54,6 @@ def test_preview_once_preview_destroy(lab: Lab, run: Run) -> None:
     assert "Plan: 0 to create, 0 to change, 0 to replace, 6 to delete." in out
     assert run("--destroy")[:2] == (0, "Removed 6 of 6.\n")
     assert run("--destroy")[:2] == (0, "Removed 0 of 0.\n")
-
-
-def test_what_is_not_built_yet_is_reported_and_the_rest_is_made(lab: Lab, run: Run) -> None:
-    lab.add("node_1")
-    lab.config(NET)
-    code, out, err = run("--once")
-    assert code == 1
-    assert "node_1:eth1: Unsupported: netem is not supported yet" in err
-    assert "All links connected" not in out
-    assert lab.addresses("node_1", "eth0") == {"10.0.0.1/16"}
-    code, out, _ = run("status", "--output", "json")
-    assert code == 2
-    assert [row["state"] for row in json.loads(out)["links"]] == ["Ready", "Unsupported"]
 
 
 def test_status_without_a_sidecar_looks_itself_and_says_so(lab: Lab, run: Run) -> None:

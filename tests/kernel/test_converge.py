@@ -182,3 +182,21 @@ def test_a_pinned_plane_outlives_the_command_and_goes_with_destroy(lab: Lab) -> 
     assert lab.reconcile(*words, "--destroy").returncode == 0
     assert "relink-lab" not in lab.ip("", "netns", "list")
     assert lab.link("node_1", "eth0") is None
+
+
+@pytest.mark.parametrize("ip", ["::ffff:10.0.0.1/120", "::10.0.0.2/64", "fd00::10.0.0.1/64"])
+def test_an_address_is_the_same_however_it_is_spelled(lab: Lab, ip: str) -> None:
+    one = f'links: [{{container: a, bridge: s1, ip: "{ip}"}}]'
+    lab.add("a")
+    lab.converge(one)
+    assert lab.converge(one).plan.steps == ()
+
+
+def test_a_container_that_is_not_there_is_named(lab: Lab) -> None:
+    file = str(lab.config("links: [{container: nosuch, bridge: s1}]"))
+    done = lab.reconcile("--network-file", file, "--once")
+    assert "nothing runs that is container nosuch" in done.stderr
+    assert (
+        "nothing runs that is container nosuch"
+        in lab.reconcile("--network-file", file, "status").stdout
+    )

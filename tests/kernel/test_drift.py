@@ -33,6 +33,10 @@ DRIFTS: dict[str, Callable[[Lab], object]] = {
     "IPv6 address deleted": lambda lab: lab.ip(
         "node_2", "addr", "del", "fd00::2/64", "dev", "eth0"
     ),
+    "route to the prefix deleted": lambda lab: lab.ip("node_2", "route", "del", "10.0.0.0/16"),
+    "IPv6 route to the prefix deleted": lambda lab: lab.ip(
+        "node_2", "-6", "route", "del", "fd00::/64"
+    ),
     "route deleted": lambda lab: lab.ip("node_2", "route", "del", "default"),
     "route changed": lambda lab: lab.ip(
         "node_2", "route", "replace", "default", "via", "10.0.0.9", "proto", "158"
@@ -99,7 +103,7 @@ def _state(lab: Lab) -> object:
         sorted(
             f"{r['dst']} {r.get('gateway')} {r.get('type')}"
             for r in lab.show("node_2", *words)
-            if r.get("protocol") != "kernel"
+            if not r["dst"].startswith(("fe80", "ff00"))
         )
         for words in (("route",), ("-6", "route"))
     ]

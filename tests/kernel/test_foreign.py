@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from actuators.requests import Request
 from actuators.transport import Answer, send
 from model.keys import NsKey
+from reconciler.apply import Hands
 from reconciler.passes import run
 from tests.kernel.lab import Lab, sh
 from tests.kernel.test_drift import DRIFTS, NET
@@ -158,7 +159,7 @@ def test_whoever_takes_a_name_between_look_and_write_is_not_written_to(lab: Lab)
             lab.ip("node_1", "link", "add", "eth0", "type", "bridge")
         return send(requests, sockets)
 
-    done = run(world, decide=lambda plan, _desired: plan, sender=slow)
+    done = run(world, decide=lambda plan, _desired: plan, hands=Hands(send=slow))
 
     assert done.outcome is not None
     assert done.outcome.failures
