@@ -15,6 +15,20 @@ COPY . .
 RUN /opt/relink/bin/pip install --no-cache-dir --no-deps -c constraints.txt . \
     && /opt/relink/bin/pip uninstall --yes setuptools pip
 
+# Open vSwitch's daemons for bridges of mode ovs. Debian's package brings a second Python for its
+# scripts; taken from it are the programs, what they are linked to, and the schema of their database.
+FROM debian:bookworm-slim AS ovs
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends openvswitch-switch \
+    && mkdir -p /out/usr/bin /out/usr/lib /out/usr/share/openvswitch \
+    && cp /usr/share/openvswitch/vswitch.ovsschema /out/usr/share/openvswitch/ \
+    && for name in ovsdb-tool ovsdb-server ovs-vswitchd ovs-vsctl ovs-ofctl ovs-appctl; do \
+           cp -L "$(command -v $name)" /out/usr/bin/ && ldd "/out/usr/bin/$name"; \
+       done > linked \
+    # The base has its own C library, OpenSSL (for Python) and zlib.
+    && awk '$2 == "=>" && $1 !~ /^lib(c|m|z|ssl|crypto)\.so/ { print $3 }' linked | sort -u \
+       | xargs cp -L -t /out/usr/lib
+
 FROM python:3.11-slim-bookworm
 LABEL org.opencontainers.image.title="relink" \
       org.opencontainers.image.description="Keeps the network of containers exactly as declared." \
@@ -25,6 +39,8 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends ethtool iproute2 nftables tcpdump \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/relink /opt/relink
+COPY --from=ovs /out/ /
+RUN ovs-vswitchd --version && ovsdb-server --version
 RUN mkdir -p /app/build && ln -s /opt/relink/bin/reconcile /app/build/conlink.js
 ENV PATH=/opt/relink/bin:$PATH PYTHONUNBUFFERED=1
 HEALTHCHECK --interval=5s --timeout=5s --start-period=10s --retries=2 \

@@ -31,9 +31,35 @@ def test_both_names_start_relink(program: str) -> None:
     assert said.startswith("relink "), said
 
 
-@pytest.mark.parametrize("tool", ["ethtool --version", "ip -V", "nft --version", "tc -V"])
-def test_what_people_look_into_a_sidecar_with_is_there(tool: str) -> None:
+@pytest.mark.parametrize(
+    "tool",
+    [
+        *("ethtool --version", "nft --version", "ip -V", "tc -V", "tcpdump --version"),
+        *("ovs-vsctl --version", "ovs-ofctl --version", "ovs-appctl --version"),
+    ],
+)
+def test_what_the_sidecar_and_people_in_it_use_is_there(tool: str) -> None:
     assert docker("run", "--rm", "--network=none", RELINK, *tool.split())
+
+
+def test_the_daemons_of_open_vswitch_start_in_it() -> None:
+    """Taken out of Debian's package: nothing that they are linked to, or read, is missing."""
+    start = """
+        set -e
+        # The ports that the userspace datapath makes are taps; Docker allows the device, but its
+        # file is not there.
+        mkdir -p /dev/net && mknod /dev/net/tun c 10 200
+        mkdir -p /run/openvswitch && cd /run/openvswitch
+        ovsdb-tool create conf.db /usr/share/openvswitch/vswitch.ovsschema
+        ovsdb-server conf.db --remote=punix:db.sock --detach --pidfile --log-file=/dev/null
+        ovs-vsctl --db=unix:db.sock --no-wait init
+        ovs-vswitchd unix:/run/openvswitch/db.sock --detach --pidfile --log-file=/dev/null
+        ovs-vsctl --db=unix:db.sock --timeout=10 \
+            add-br s1 -- set bridge s1 datapath_type=netdev
+        ovs-vsctl --db=unix:db.sock list-br
+    """
+    options = ("--rm", "--network=none", "--cap-add=NET_ADMIN")
+    assert docker("run", *options, RELINK, "sh", "-c", start).splitlines()[-1] == "s1"
 
 
 def test_the_image_is_small_and_holds_no_compiler() -> None:

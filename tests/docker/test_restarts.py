@@ -28,6 +28,7 @@ def compose() -> Iterator[Compose]:
         yield made
 
 
+@pytest.mark.proves("engine docker")
 def test_a_hundred_restarts(compose: Compose) -> None:
     node, neighbour = compose.container("node"), compose.container("neighbour")
     sidecar = compose.container("network")
