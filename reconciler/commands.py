@@ -31,7 +31,7 @@ from observers.runtimes import EngineUnavailableError, Runtime, delays
 from reconciler.apply import Hands
 from reconciler.containers import Roster
 from reconciler.control import AlreadyRunningError, is_name
-from reconciler.passes import Pass
+from reconciler.passes import Pass, reason_of
 from reconciler.passes import run as run_pass
 from reconciler.plan import Plan
 from reconciler.render import (
@@ -116,7 +116,7 @@ def _explain(error: OSError) -> str:
             "not allowed to work with network namespaces: run as root, in a container with "
             "cap_add [SYS_ADMIN, NET_ADMIN], or under `unshare -Urnm`"
         )
-    return f"{error.filename or 'the data plane'}: {error.strerror or error}"
+    return f"{error.filename or 'the data plane'}: {reason_of(error)}"
 
 
 def _raise_limits() -> None:

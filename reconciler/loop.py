@@ -34,7 +34,7 @@ from reconciler.control import Control
 from reconciler.debounce import Debounce, Scope
 from reconciler.engines import Engines
 from reconciler.files import FileWatch
-from reconciler.passes import Pass, World, run
+from reconciler.passes import Pass, World, reason_of, run
 from reconciler.plan import Plan
 from reconciler.render import command_data, status_data
 from reconciler.retries import Ledger
@@ -384,7 +384,7 @@ class Sidecar:
         self._bell.close()
 
     def _plane_failed(self, error: OSError) -> None:
-        reason = f"the data plane {path_of(self.roster.facts.plane)}: {error.strerror or error}"
+        reason = f"the data plane {path_of(self.roster.facts.plane)}: {reason_of(error)}"
         if reason != self.plane_error:
             log.error("pass_failed", reason=reason)
         self.plane_error = reason

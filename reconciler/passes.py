@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -107,6 +108,16 @@ def run(
         if watch:
             watch(opened)
     return Pass(desired, snapshot, whole, outcome)
+
+
+def reason_of(error: OSError) -> str:
+    """Say why a pass could not look, and what to do where that is not plain."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return (
+            "too many open files: a look at everything opens one for each container; "
+            "raise the limit (ulimit -n, or the engine's --ulimit nofile)"
+        )
+    return error.strerror or str(error)
 
 
 def _with_codes(

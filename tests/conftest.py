@@ -1,9 +1,9 @@
-"""Settings of every test; what a test needs of the kernel; what it proves (tests/ledger.py)."""
+"""Settings of every test; what it needs of the kernel, proves (tests/ledger.py) and measures."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 import pytest
 from hypothesis import settings
@@ -16,11 +16,13 @@ settings.register_profile("relink", deadline=None)
 settings.load_profile("relink")
 
 _LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()  # test → what this kernel lacks
+_MEASURED = pytest.StashKey[list[str]]()  # what tests measured, in words
 _PROVED = pytest.StashKey[dict[str, dict[str, list[str]]]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_LEFT_OUT] = {}
+    config.stash[_MEASURED] = []
     config.stash[_PROVED] = defaultdict(lambda: defaultdict(list))
 
 
@@ -52,7 +54,16 @@ def pytest_runtest_makereport(
         where = f"{features.kernel()}, {engine}" if engine else features.kernel()
         for name in _words(item, "proves"):
             item.config.stash[_PROVED][where][name].append(item.nodeid)
+    if call.when == "call":
+        words = [str(said) for name, said in report.user_properties if name == "measured"]
+        item.config.stash[_MEASURED] += [f"{item.name}: {said}" for said in words]
     return report
+
+
+@pytest.fixture
+def measured(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Say what was measured; it is printed at the end of the run."""
+    return lambda words: record_property("measured", words)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -63,6 +74,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
+    for line in config.stash[_MEASURED]:
+        terminalreporter.write_line(line)
     if left_out := config.stash[_LEFT_OUT]:
         names = ", ".join(sorted({name for lacks in left_out.values() for name in lacks}))
         terminalreporter.write_line(

@@ -7,7 +7,7 @@ import random
 import re
 import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from socket import socket
@@ -116,7 +116,9 @@ def offload_words(chance: random.Random, free: list[str], stuck: list[str]) -> s
 
 
 @pytest.mark.proves("ethtool offload")
-def test_the_same_words_make_the_same_offloads(sock: socket) -> None:
+def test_the_same_words_make_the_same_offloads(
+    sock: socket, measured: Callable[[str], None]
+) -> None:
     stuck_labels = fixed("theirs") - {"vlan-challenged"}
     names = [*shown("theirs"), *HEADS, *KERNEL]
     stuck = sorted(stuck_labels & ethtool.FEATURES.keys())
@@ -156,6 +158,7 @@ def test_the_same_words_make_the_same_offloads(sock: socket) -> None:
         if missed != told or (answer.verdict is Verdict.UNSUPPORTED) != bool(missed):
             wrong.append(f"{text}: not as declared: {missed}; answer {answer}")
         refused += bool(missed)
+    measured(f"{len(tried)} settings, {refused} of them beyond the driver, {len(wrong)} wrong")
     assert not wrong, f"{len(wrong)} of {len(tried)}:\n" + "\n".join(wrong[:20])
     assert CASES // 20 < refused < CASES * 3 // 4, refused  # both kinds are well represented
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -91,31 +91,33 @@ def wire(lab: Lab) -> Iterator[Wire]:
 
 
 @pytest.mark.proves("netem delay")
-def test_a_delay_is_within_5_percent(wire: Wire) -> None:
+def test_a_delay_is_within_5_percent(wire: Wire, measured: Callable[[str], None]) -> None:
     wire.impair("delay 100ms")
     taken = []
     for number in range(20):
         wire.send(number, 60)
         ((_number, sent, received),) = wire.arrived(1, 5)
         taken.append((received - sent) / 1e6)
-    print(f"\ndelay of 100 ms: {fmean(taken):.2f} ms, {min(taken):.2f} to {max(taken):.2f}")
+    measured(f"delay of 100 ms: {fmean(taken):.2f} ms, {min(taken):.2f} to {max(taken):.2f}")
     assert fmean(taken) == pytest.approx(100, rel=0.05)
 
 
 @pytest.mark.proves("netem rate")
-def test_a_rate_is_within_5_percent(wire: Wire) -> None:
+def test_a_rate_is_within_5_percent(wire: Wire, measured: Callable[[str], None]) -> None:
     wire.impair("rate 1mbit")
     for number in range(200):
         wire.send(number, 1000)
     found = wire.arrived(200, 5)
     assert [number for number, _sent, _received in found] == list(range(200))
     rate = 199 * 1000 * 8 / ((found[-1][2] - found[0][2]) / 1e9)
-    print(f"\nrate of 1 Mbit/s: {rate / 1e6:.4f} Mbit/s")
+    measured(f"rate of 1 Mbit/s: {rate / 1e6:.4f} Mbit/s")
     assert rate == pytest.approx(1e6, rel=0.05)
 
 
 @pytest.mark.proves("netem loss random")
-def test_a_loss_is_within_its_99_percent_interval(wire: Wire) -> None:
+def test_a_loss_is_within_its_99_percent_interval(
+    wire: Wire, measured: Callable[[str], None]
+) -> None:
     """One honest measurement in a hundred is outside: only two in a row are a finding."""
     wire.impair("loss 10%")
     count, share = 3000, 0.1
@@ -126,7 +128,7 @@ def test_a_loss_is_within_its_99_percent_interval(wire: Wire) -> None:
             wire.send(number, 60)
         lost = count - len(wire.arrived(count, 1))
         off = abs(lost - count * share)
-        print(f"\nloss of 10%: {lost} of {count}, {lost / count:.2%} (300 ± {most:.0f})")
+        measured(f"loss of 10%: {lost} of {count}, {lost / count:.2%} (300 ± {most:.0f})")
         if off <= most:
             break
     assert off <= most

@@ -137,7 +137,7 @@ PROVES: dict[str, Callable[[Netem], object]] = {
 
 
 @pytest.mark.proves(*(f"netem {option}" for option in PROVES))
-def test_tc_and_relink_agree_on_every_string(wide: Bench) -> None:
+def test_tc_and_relink_agree_on_every_string(wide: Bench, measured: Callable[[str], None]) -> None:
     """tc sets and Relink reads; Relink sets and reads; tc sets what Relink writes: all equal."""
     texts = strings(158)
     values = [netem.parse(text) for text in texts]
@@ -160,11 +160,13 @@ def test_tc_and_relink_agree_on_every_string(wide: Bench) -> None:
                              f"\n  ours {ours.qdisc.netem}")  # fmt: skip
             if again.raw != ours.raw:
                 wrong.append(f"{text}: not the same bytes as {netem.format(value)}")
-    print(f"\n{len(texts)} strings, {len(set(texts))} different, {len(wrong)} wrong")
+    measured(f"{len(texts)} strings, {len(set(texts))} different, {len(wrong)} wrong")
     assert not wrong, f"{len(wrong)} wrong\n" + "\n".join(wrong[:10])
 
 
-def test_every_change_is_made_in_place_and_leaves_nothing_of_before(bench: Bench) -> None:
+def test_every_change_is_made_in_place_and_leaves_nothing_of_before(
+    bench: Bench, measured: Callable[[str], None]
+) -> None:
     """One qdisc after another on one interface: what the last one had is not in the next."""
     before = Netem()
     bench.do(qdiscs.create(root("d0", before), bench))
@@ -175,7 +177,7 @@ def test_every_change_is_made_in_place_and_leaves_nothing_of_before(bench: Bench
         assert bench.read()["d0"].qdisc == root("d0", value)
         same_tables += handle_of(before) == handle_of(value)
         before = value
-    print(f"\n{len(values)} changes, {same_tables} of them in place")
+    measured(f"{len(values)} changes, {same_tables} of them in place")
 
 
 @pytest.mark.parametrize("delay", DISTRIBUTIONS)

@@ -7,7 +7,7 @@ import json
 import random
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from socket import socket
 from typing import Any
@@ -183,6 +183,7 @@ def batches() -> Iterator[tuple[int, list[tuple[str, route.RouteSpec]]]]:
 @pytest.mark.proves("route")
 def test_thousands_of_routes_are_what_ip_makes_of_the_same_words(
     kernel: tuple[Lab, socket, int],
+    measured: Callable[[str], None],
 ) -> None:
     _lab, sock, index = kernel
     wrong: list[str] = []
@@ -235,5 +236,6 @@ def test_thousands_of_routes_are_what_ip_makes_of_the_same_words(
             sh("ip", f"-{family}", "route", "flush", "table", "all", "proto", "158", check=False)
         made += len(specs) - len(failed)
         refused += len(failed)
+    measured(f"{made} routes made, {refused} refused by ip too, {len(wrong)} wrong")
     assert not wrong, f"{len(wrong)}:\n" + "\n".join(wrong[:20])
     assert made >= CASES, (made, refused)
