@@ -209,14 +209,18 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         count = len(error.problems)
-        print(f"{count} error{'s' * (count != 1)}; nothing was changed.", file=sys.stderr)
-        return FAILED
+        told = f"{count} error{'s' * (count != 1)}"
+        if not (options.destroy and (options.instance or options.compose_project)):
+            print(f"{told}; nothing was changed.", file=sys.stderr)
+            return FAILED
+        print(f"{told}; what is there is removed all the same.", file=sys.stderr)
+        loaded = sources.NOTHING
     if options.show_config or options.command == "show-config":
         print(json.dumps(loaded.document.bare(), indent=2))
         return OK
     if options.command == "validate":
         counts = [
-            f"{len(entries)} {name}"
+            f"{len(entries)} {name if len(entries) > 1 else name[:-1]}"
             for name in ("links", "bridges", "tunnels", "commands")
             if (entries := getattr(loaded.config, name))
         ]

@@ -10,7 +10,7 @@ from pathlib import Path
 from model.config import merge_links, parse
 from model.declared import Config
 from model.document import Node, interpolate, mapping, merge, unusable
-from model.problems import ConfigError, Place, Problem
+from model.problems import NOWHERE, ConfigError, Place, Problem
 from reconciler.shape import check_shape, schema, shown
 from reconciler.yaml_nodes import parse_yaml
 
@@ -38,6 +38,9 @@ class Loaded:
     config: Config
     document: Node
     project: str = ""
+
+
+NOTHING = Loaded(Config(), mapping(NOWHERE))
 
 
 def load(sources: Sources) -> Loaded:

@@ -200,3 +200,12 @@ def test_a_container_that_is_not_there_is_named(lab: Lab) -> None:
         "nothing runs that is container nosuch"
         in lab.reconcile("--network-file", file, "status").stdout
     )
+
+
+def test_what_a_broken_file_declared_can_be_removed(lab: Lab) -> None:
+    lab.add("node_1", "server")
+    assert lab.reconcile("--network-file", str(lab.config(TWO)), "--once").returncode == 0
+    gone = lab.reconcile("--network-file", str(lab.config("links: [5]")), "--destroy")
+    assert "net.yaml:1:9" in gone.stderr
+    assert gone.returncode == 0, gone.stderr
+    assert lab.link("node_1", "eth0") is None

@@ -79,7 +79,7 @@ def test_a_wrong_environment_is_an_error_too(run: Run, monkeypatch: pytest.Monke
 
 def test_validate_counts_and_names_every_error(run: Run) -> None:
     assert run("validate", "--network-file", "net.yaml:more.yaml")[:2] == (
-        0, "Valid: 2 links, 1 bridges.\n",
+        0, "Valid: 2 links, 1 bridge.\n",
     )  # fmt: skip
     Path("bad.yaml").write_text("links: [{service: a, brigde: s1, ip: 10.0.0.300/24}]\n")
     code, out, err = run("validate", "--network-file", "bad.yaml")
