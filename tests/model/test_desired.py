@@ -23,7 +23,7 @@ from model.keys import HOST, SELF, Key, NsKey, link_key
 from model.nft import name_of, table_key
 from model.ownership import group_of, table_of
 from model.plane import bridge_mac, plane, tunnel_names
-from model.problems import Place
+from model.problems import ConfigError, Place
 from model.replicas import Container
 from model.resources import (
     Address,
@@ -528,11 +528,14 @@ def test_an_end_that_lost_its_address_makes_place_in_the_patch() -> None:
 
 
 def test_a_patch_has_no_address_to_forward_to() -> None:
-    found = patched("a", ip="10.0.1.1/24", forward="1080:80/tcp")
-    assert told(found) == [
-        ("a_1:eth0", "refused",
-         "replica 1: 'forward' needs a bridge, and p1 is a patch (f:1:1)")
-    ]  # fmt: skip
+    """Where the command line makes it one; a file that says so is refused as it is read."""
+    text = {**VETH, "ip": "10.0.1.1/24", "forward": "1080:80/tcp"}
+    facts = Facts(instance="lab", plane=SELF, bridge_mode="patch")
+    assert told(desired(config(text), [replica(1)], facts)) == [
+        ("node_1:eth0", "refused", "replica 1: 'forward' needs a bridge, and s1 is a patch (f:1:1)")
+    ]
+    with pytest.raises(ConfigError, match="'forward' needs a bridge, and s1 is a patch"):
+        config(text, bridges=[{"bridge": "s1", "mode": "patch"}])
 
 
 @pytest.mark.parametrize(("datapath", "kind"), [("system", "openvswitch"), ("netdev", "tun")])
