@@ -55,6 +55,8 @@ def test_foreign_things_stay_through_converge_drift_crash_and_destroy(lab: Lab) 
     for ns in places:
         _foreign(lab, ns)
     lab.monitor.settle()
+    # The kernel is still asking about link-local addresses of theirs.
+    lab.wait_for(lambda: not any("tentative" in lab.ip(ns, "addr") for ns in places))
     before = {ns: _state(lab, ns) for ns in places}
     lab.config(NET)
 
