@@ -12,7 +12,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-_SIOCGSKNS = 0x894C  # linux/sockios.h: a descriptor of a socket's namespace
+from model import netlink as nl
+
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 _libc = ctypes.CDLL(None, use_errno=True)
 T = TypeVar("T")
@@ -43,7 +44,7 @@ def in_namespace(descriptor: int, act: Callable[[], T]) -> T:
 
 
 def _enter(descriptor: int) -> None:
-    namespace = fcntl.ioctl(descriptor, _SIOCGSKNS)
+    namespace = fcntl.ioctl(descriptor, nl.SIOCGSKNS)
     try:
         # os.setns is new in Python 3.12.
         if _libc.setns(namespace, _CLONE_NEWNET):

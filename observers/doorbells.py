@@ -35,7 +35,6 @@ _NETLINK_ADD_MEMBERSHIP = 1  # linux/netlink.h
 _SO_RCVBUFFORCE = 33  # asm-generic/socket.h; needs CAP_NET_ADMIN
 _BUFFER = 8 * 1024 * 1024  # a thousand links made at once ring some ten thousand times
 _AF_BRIDGE = 7
-_SIOCGSKNS = 0x894C  # linux/sockios.h: a descriptor of a socket's namespace
 _LINK_EVENTS = (nl.RTM_NEWLINK, nl.RTM_DELLINK)
 _TC_EVENTS = (nl.RTM_NEWQDISC, nl.RTM_DELQDISC, nl.RTM_NEWTFILTER, nl.RTM_DELTFILTER)
 
@@ -109,7 +108,7 @@ class KernelDoorbell:
             inode = opened.inodes[ns]
             if ns not in wanted or self._known.get(ns, (0, 0))[0] == inode:
                 continue
-            descriptor = fcntl.ioctl(inside_ns, _SIOCGSKNS)
+            descriptor = fcntl.ioctl(inside_ns, nl.SIOCGSKNS)
             try:
                 number = nsid.given(sock, nsid.of_descriptor(descriptor))
             finally:

@@ -18,13 +18,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from model import netlink as nl
 from model.keys import HOST, SELF, NsKey
 from model.replicas import Container
 from observers import nsid
 from observers.netlink import open_socket
 
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
-_SIOCGSKNS = 0x894C  # linux/sockios.h: a descriptor of a socket's namespace
 _libc = ctypes.CDLL(None, use_errno=True)
 _OWN = "/proc/thread-self/ns/net"
 PINNED_DIR = "/run/netns"
@@ -169,7 +169,7 @@ def entered(sock: socket.socket) -> Iterator[None]:
         StrandedError: there is no way home.
     """
     with _returning():
-        descriptor = fcntl.ioctl(sock, _SIOCGSKNS)
+        descriptor = fcntl.ioctl(sock, nl.SIOCGSKNS)
         try:
             _setns(descriptor)
         finally:

@@ -239,18 +239,17 @@ class _Run:
                 self.hands.start(command, self.opened.inodes[step.key.ns])
 
     def clear(self, step: Change) -> list[Request]:
-        """Return what removes what is in the way of an interface that somebody else makes."""
+        """Return what removes what is in the way of a new interface."""
         return [request for link in step.removes for request in links.delete(link)]
 
     def make(self, step: Change) -> list[Request]:
-        """Return what removes what is in the way of a new interface, and makes it."""
+        """Return what makes a new interface, after what is in its way is removed."""
         if not isinstance(step.after, Link):
             return []
         self.numbers.forget(step.key)
         if step.peer:
             self.numbers.forget(step.peer.key)
-        removals = [request for link in step.removes for request in links.delete(link)]
-        return [*removals, *links.create(step.after, step.peer, self.numbers)]
+        return [*self.clear(step), *links.create(step.after, step.peer, self.numbers)]
 
     def finish(self, step: Change) -> list[Request]:
         """Return all else that a step asks for."""
