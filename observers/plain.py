@@ -175,22 +175,30 @@ class _Watch:
         Raises:
             OSError: neither may be watched.
         """
-        self._inotify.remove(self._wd)
         self._watched = None
-        for place in (self._directory, *self._directory.parents):
-            try:
-                self._wd = self._inotify.add(place, _MASK)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            break
-        if place != self._directory and self._directory.is_dir():
-            self.arm()  # it was made in between
-            return
+        while True:
+            self._inotify.remove(self._wd)
+            place = self._watch_nearest()
+            if place == self._nearest():
+                break  # else a nearer one was made in between, and only it will tell of the next
         if place == self._directory:
             self._watched = _identity(place)
         self._unmounted = {
             name for name in _names(self._directory) if not _is_namespace(self._directory / name)
         }
+
+    def _watch_nearest(self) -> Path | None:
+        for place in (self._directory, *self._directory.parents):
+            try:
+                self._wd = self._inotify.add(place, _MASK)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            return place
+        return None
+
+    def _nearest(self) -> Path | None:
+        places = (self._directory, *self._directory.parents)
+        return next((place for place in places if place.is_dir()), None)
 
 
 def _names(directory: Path) -> list[str]:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from observers import plain
+from observers.inotify import Inotify
 from observers.plain import Plain
 from observers.runtimes import Changed, Connected, Doorbell
 
@@ -166,6 +168,27 @@ def test_a_directory_that_comes_goes_and_comes_again_is_followed(names: Names) -
             names.directory.rmdir()
             assert heard(bells, Connected()) == [Connected()]
             names.directory.parent.rmdir()
+
+
+def test_a_directory_made_while_a_parent_is_being_watched_is_followed(
+    names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parent comes after it was looked for, and before its own parent is watched."""
+    names.directory.rmdir()
+    names.directory.parent.rmdir()
+    grandparent = names.directory.parent.parent
+
+    class Late(Inotify):
+        def add(self, path: str | Path, mask: int) -> int:
+            if path == grandparent:
+                names.directory.parent.mkdir(exist_ok=True)
+            return super().add(path, mask)
+
+    monkeypatch.setattr(plain, "Inotify", Late)
+    with watching(names.directory) as bells:
+        assert bells.get(timeout=5) == Connected()
+        names.directory.mkdir()
+        assert heard(bells, Connected()) == [Connected()]
 
 
 def test_a_file_system_mounted_over_the_directory_is_followed(names: Names) -> None:
