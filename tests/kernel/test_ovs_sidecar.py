@@ -21,7 +21,7 @@ from observers.namespaces import inside
 from observers.ovs_facts import datapath
 from tests.kernel.lab import Lab, sh
 from tests.kernel.test_forward import TCP, UDP, talk
-from tests.lab.features import on_uml
+from tests.lab.features import guest
 from tests.lab.ovs import DAEMONS, Tools, load_tun, start_theirs
 
 NET = """
@@ -31,7 +31,7 @@ links:
 - {container: server, bridge: s1, ip: 10.0.255.1/16, mtu: 1500}
 """
 CONNECTED = "All links connected"
-LONG = 40 if on_uml() else 15  # seconds
+LONG = 40 if guest() == "uml" else 15  # seconds
 
 
 @pytest.fixture
@@ -346,9 +346,17 @@ def test_a_tunnel_is_plugged_into_a_bridge(lab: Lab, tools: Tools) -> None:
 
 
 def test_a_forward_leads_through_a_bridge(lab: Lab, tools: Tools) -> None:
-    """With the userspace datapath; the kernel's is under UML, which has no nft NAT for IPv4."""
-    if on_uml():
-        return
+    _forward_through_a_bridge(lab, tools)
+
+
+@pytest.mark.qemu
+@pytest.mark.needs("openvswitch")
+def test_a_forward_leads_through_a_bridge_of_the_kernel(lab: Lab, tools: Tools) -> None:
+    assert datapath() == "system"
+    _forward_through_a_bridge(lab, tools)
+
+
+def _forward_through_a_bridge(lab: Lab, tools: Tools) -> None:
     lab.add("node_1", "client")
     sh("ip", "link", "add", "eth0", "type", "veth", "peer", "eth0", "netns", "client")
     lab.ip("", "addr", "add", "198.51.100.1/24", "dev", "eth0")
