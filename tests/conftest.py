@@ -28,8 +28,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)  # when `-m` has chosen already
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what this kernel lacks; under User Mode Linux it has to be there."""
-    if features.on_uml():
+    """Leave out what this kernel lacks; on a guest's it has to be there."""
+    if features.guest():
         return
     left_out = config.stash[_LEFT_OUT]
     for item in items:
@@ -80,7 +80,7 @@ def pytest_terminal_summary(
         names = ", ".join(sorted({name for lacks in left_out.values() for name in lacks}))
         terminalreporter.write_line(
             f"{len(left_out)} tests need {names}, which this kernel lacks: "
-            "run under User Mode Linux by `scripts/test uml`"
+            "run on a guest's by `scripts/test uml qemu`"
         )
 
 

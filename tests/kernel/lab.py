@@ -25,6 +25,7 @@ from reconciler.apply import Hands, Send
 from reconciler.containers import Roster
 from reconciler.passes import Pass, run
 from reconciler.sources import Sources, load
+from tests.lab.waiting import patient
 
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -186,7 +187,7 @@ class Lab:
         return subprocess.run(
             [sys.executable, "-m", "reconciler.cli", "--runtime", "netns",
              "--instance", self.instance, *words],
-            capture_output=True, text=True, check=False, timeout=60,
+            capture_output=True, text=True, check=False, timeout=patient(60),
         )  # fmt: skip
 
     @contextmanager
@@ -279,7 +280,7 @@ class Lab:
         """
         started = time.perf_counter()
         while not what():
-            left = started + seconds - time.perf_counter()
+            left = started + patient(seconds) - time.perf_counter()
             if left <= 0:
                 tail = self.log()[-3000:] if (self.directory / "sidecar.log").exists() else ""
                 raise AssertionError(f"not within {seconds} s: {why or what}\n{tail}")
@@ -289,7 +290,7 @@ class Lab:
 
     def until_log(self, words: str, seconds: float = 10) -> None:
         """Wait for the sidecar to say something, without listening to the kernel."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + patient(seconds)
         while words not in self.log():
             assert time.monotonic() < end, f"no {words!r} within {seconds} s:\n{self.log()}"
             time.sleep(0.02)  # a file rings no bell that is worth its code here

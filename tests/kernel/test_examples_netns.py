@@ -22,7 +22,6 @@ import yaml
 
 from tests.kernel.lab import Lab, sh
 from tests.lab.comments import EXAMPLES, Step, steps
-from tests.lab.features import has
 
 MODES = EXAMPLES / "test4-multiple" / "modes"
 NAMES = {"NODE_NAME_1": "first", "NODE_NAME_2": "second"}
@@ -265,50 +264,3 @@ def _host(lab: Lab, host: str, variables: Mapping[str, str]) -> Iterator[subproc
             raise AssertionError(f"{error}\n{log.read_text()}") from None
         finally:
             process.terminate()
-
-
-@pytest.mark.needs("dummy", "8021q", "macvlan")
-@pytest.mark.proves("example test8")
-def test_host_interfaces_of_test8(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The commands of the comment itself, in the namespace of process 1: that is the host's."""
-    file = EXAMPLES / "test8-compose.yaml"
-    typed = steps(file)
-    for step in typed:
-        for word in shlex.split(step.command)[1:] if step.command.startswith("export ") else ():
-            name, _, value = word.partition("=")
-            monkeypatch.setenv(name, value)
-    commands = [step for step in typed if step.command.startswith("ip ")]
-    host = ("nsenter", "--target", "1", "--net")
-    world = World(lab, (file,))
-    with ExitStack() as stack:
-        for step in commands:
-            if " exec " not in step.command and "delete" not in step.command:
-                sh(*host, *step.command.split())
-        stack.callback(sh, *host, "ip", "link", "delete", "relink-host", check=False)
-        stack.callback(sh, "ip", "netns", "delete", "relink-lan", check=False)
-        nat = _converge_but_nat(world)
-        for name, address in (("node1", "10.0.1.1"), ("node2", "10.0.2.1")):
-            directory = tmp_path / name
-            directory.mkdir()
-            (directory / "index.html").write_text(f"the page of {name}\n")
-            stack.enter_context(_server(f"{name}_1", directory, address))
-        for step in commands:
-            # Without translation here, tests/docker/test_examples.py does the rest.
-            if " exec " in step.command and (nat or "curl" not in step.command):
-                said = sh(*step.command.split())
-                assert all(words in said for words in step.seen), f"{step}\n{said}"
-
-
-def _converge_but_nat(world: World) -> bool:
-    """Have everything of example 8 but the translation, and tell whether there is that too."""
-    if has("nft nat"):
-        world.converge()
-        return True
-    done = world.lab.reconcile("--once", *world.options)
-    missing = [line for line in done.stderr.splitlines() if line]
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert len(missing) == 2, missing
-    assert all("Unsupported: nat and forward" in line for line in missing), missing
-    return False

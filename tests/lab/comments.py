@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tests.lab.compose import command as compose_command
 from tests.lab.engine import environment
-from tests.lab.waiting import until
+from tests.lab.waiting import patient, until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PROGRAMS = ("docker", "podman", "ip", "curl", "echo", "export")
@@ -135,7 +135,7 @@ class Session:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=120,
+            timeout=patient(120),
             check=False,
         )
 
@@ -144,7 +144,7 @@ class Session:
         for step, process in self.running:
             if not step.seen:
                 continue
-            words, _ = process.communicate(timeout=30)
+            words, _ = process.communicate(timeout=patient(30))
             missing = [each for each in step.seen if each not in words]
             assert not missing, f"{step.command}: exit {process.returncode}\n{words}"
 
@@ -198,5 +198,5 @@ def session(
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
             with contextlib.suppress(ValueError):  # its output was read to the end before
-                process.communicate(timeout=30)
+                process.communicate(timeout=patient(30))
     assert not failed, failed

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.lab.containers import Container, log_of
 from tests.lab.engine import docker, environment
-from tests.lab.waiting import until
+from tests.lab.waiting import patient, until
 
 CONNECTED = "All links connected"  # what users of conlink grep for
 
@@ -49,7 +49,7 @@ class Compose:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=patient(timeout),
             check=False,
         )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab.engine import docker, environment
+from tests.lab.waiting import patient
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Container:
             env=environment(),
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=patient(timeout),
             check=False,
         )
 

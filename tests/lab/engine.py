@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.lab.waiting import until
+from tests.lab.waiting import patient, until
 
 HOME = Path(os.environ.get("RELINK_LAB", "/var/tmp/relink-lab"))  # kept between runs
+DATA = HOME / "docker"
 SOCKET = Path("/var/run/docker.sock")
 LOG = HOME / "dockerd.log"
 NAMESPACES = Path("/run/netns")
@@ -42,7 +43,7 @@ def dockerd() -> Iterator[None]:
         return
     HOME.mkdir(parents=True, exist_ok=True)
     arguments = {
-        "data-root": HOME / "docker",
+        "data-root": DATA,
         "exec-root": "/run/relink-lab/docker",
         "pidfile": "/run/relink-lab/docker.pid",
         "host": f"unix://{SOCKET}",
@@ -71,7 +72,7 @@ def dockerd() -> Iterator[None]:
     finally:
         engine.terminate()
         try:
-            engine.wait(timeout=30)
+            engine.wait(timeout=patient(30))
         except subprocess.TimeoutExpired:
             engine.kill()
             engine.wait()
@@ -104,7 +105,7 @@ def docker(*arguments: str, timeout: float = 60, content: bytes | None = None) -
         env=environment(),
         input=content,
         capture_output=True,
-        timeout=timeout,
+        timeout=patient(timeout),
         check=False,
     )
     if done.returncode:

@@ -20,7 +20,7 @@ from model.resources import OvsBridge, OvsPort
 from observers.ovs import Ovs
 from observers.ovs_facts import daemon_pid
 from tests.kernel.lab import Lab, sh
-from tests.lab.features import on_uml
+from tests.lab.features import guest
 
 
 def bridge(name: str, datapath: str = "netdev", **more: Any) -> OvsBridge:
@@ -33,7 +33,7 @@ def port(dev: str, on: str) -> OvsPort:
 
 def load_tun() -> None:
     """Under User Mode Linux nothing else asks for it, and the userspace datapath needs it."""
-    if on_uml():
+    if guest() == "uml":
         sh("modprobe", "tun")
 
 

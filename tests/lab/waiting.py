@@ -6,9 +6,17 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from tests.lab.features import guest
+
 Answer = TypeVar("Answer")
 
 PERIOD = 0.02  # seconds between two looks
+PATIENCE = 5 if guest() == "qemu" else 1  # an emulated machine is so much slower
+
+
+def patient(seconds: float) -> float:
+    """Return how long to wait on this machine for what takes at most `seconds` on any other."""
+    return seconds * PATIENCE
 
 
 def until(
@@ -31,6 +39,7 @@ def until(
     Raises:
         TimeoutError: the deadline passed; with the last answer and what `explain` says.
     """
+    seconds = patient(seconds)
     end = time.monotonic() + seconds
     while True:
         answer = look()

@@ -1,0 +1,97 @@
+"""A kernel with every feature, booted on the machine's own root file system for one command.
+
+It knows how to have one command run in there from this checkout, and to end it; neither how each
+kernel is started (uml.py, qemu.py) nor what is tested. Inside, everything can be written and is
+gone afterwards, except what is below .cache.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.lab import qemu, uml
+from tests.lab.features import GUEST
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+CACHE = CHECKOUT / ".cache"
+INIT = CHECKOUT / "tests/lab/guest-init"
+KERNELS = {"uml": uml, "qemu": qemu}
+LIMIT = 1800  # seconds
+PASSED_ON = ("CI", "COLUMNS", "NO_COLOR")  # of the environment
+
+
+def run(kernel: str, command: Sequence[str], *, limit: float = LIMIT) -> int:
+    """Boot, run one command in the checkout, its output on our own, and return its exit code.
+
+    Raises:
+        RuntimeError: no such kernel can be had, or it ended without an exit code of the command.
+        TimeoutError: it took longer than `limit` seconds and was ended.
+    """
+    if why := KERNELS[kernel].missing():
+        raise RuntimeError(why)
+    results = CACHE / "guest"
+    results.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(dir=results) as directory,
+        tempfile.TemporaryDirectory(prefix="relink-guest-") as scratch,
+    ):
+        (Path(directory) / "command").write_text(_script(kernel, command))
+        _boot(kernel, Path(directory), Path(scratch), limit)
+        code = Path(directory) / "code"
+        if not code.exists():
+            raise RuntimeError(f"it ended without running {shlex.join(command)} to its end")
+        return int(code.read_text())
+
+
+def _script(kernel: str, command: Sequence[str]) -> str:
+    told = [f"{name}={os.environ[name]}" for name in PASSED_ON if name in os.environ]
+    if not sys.stdout.isatty():  # the console is a terminal in there, whatever it is here
+        told += ["PY_COLORS=0", "TERM=dumb"]
+    return f"exec env {shlex.join([f'{GUEST}={kernel}', *told, *command])}\n"
+
+
+def _boot(kernel: str, directory: Path, scratch: Path, limit: float) -> None:
+    words, environment = KERNELS[kernel].start(INIT, directory, CACHE, scratch)
+    process = subprocess.Popen(
+        words,
+        stdin=subprocess.DEVNULL,
+        env={"PATH": os.environ["PATH"], **environment},
+        start_new_session=True,  # so that all of its host processes can be ended by its own id
+    )
+    try:
+        process.wait(limit)
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"it did not end within {limit} s") from None
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def main(words: Sequence[str]) -> int:
+    """Run `pytest ARGUMENTS…` on a kernel, as scripts/guest does."""
+    if len(words) < 2 or words[0] not in KERNELS or words[1] != "pytest":
+        print(f"usage: scripts/guest {'|'.join(KERNELS)} pytest ARGUMENTS…", file=sys.stderr)
+        return 2
+    python = str(CHECKOUT / ".venv/bin/python")
+    pytest = [python, "-m", "pytest", "-p", "no:cacheprovider", *words[2:]]
+    if not sys.stdout.isatty():  # no counter of what is collected
+        pytest.append("--quiet")
+    # An orderly end, so that the kernel ends with us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        return run(words[0], pytest)
+    except (RuntimeError, TimeoutError) as error:
+        print(f"{words[0]}: {error}", file=sys.stderr)
+        return 3
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
