@@ -242,12 +242,27 @@ class _Comparison:
             link = self._fitted(link, link.parent)
         if KINDS[link.kind].pair and makes_pair(link):
             yield from self._pair(link, before)
-        elif link.parent in self.remade or link.key in self.remade:  # it went with the old one
+        elif link.key in self.remade:  # it went with the old other end
             yield Change(action="create", key=link.key, after=link, because=self._because(link.key))
+        elif link.parent in self.remade:
+            yield self._on_new_parent(link, before)
         elif isinstance(before, Link):
             yield from self._in_place(link, before)
         else:
             yield Change(action="create", key=link.key, after=link, because=self._because(link.key))
+
+    def _on_new_parent(self, link: Link, before: Resource | None) -> Change:
+        """Make a link on a parent that is made now; what was on the old parent went with it."""
+        self.remade.add(link.key)
+        stays = isinstance(before, Link) and before.parent != link.parent
+        return Change(
+            action="replace" if stays else "create",
+            key=link.key,
+            before=before if stays else None,
+            after=link,
+            removes=(before,) if stays and isinstance(before, Link) else (),
+            because=self._because(link.key),
+        )
 
     def _local_port(self, link: Link, before: Resource | None) -> Iterator[Change]:
         """Compare what Open vSwitch makes by itself, and so never has to be made.

@@ -48,6 +48,32 @@ def test_a_parent_is_made_before_its_child_whatever_they_are_called(lab: Lab) ->
     assert lab.pings("node_1", "10.0.0.2")
 
 
+def test_a_child_of_a_parent_that_is_made_anew_has_all_that_it_had_in_the_same_pass(
+    lab: Lab,
+) -> None:
+    lab.add("node_1", "node_2")
+    routed = ON_CABLE.replace("10.0.0.1/16}", "10.0.0.1/16, route: default via 10.0.0.254}")
+    lab.converge(routed)
+    lab.ip("", "link", "set", "node_1-up0", "name", "away")  # what is left of the pair is remade
+    done = lab.converge(routed)
+    assert done.outcome
+    assert not done.outcome.failures
+    assert lab.addresses("node_1", "eth0") == {"10.0.0.1/16"}
+    assert not lab.preview(routed).plan.steps
+
+
+def test_a_cable_becomes_a_child_of_a_new_one_in_the_same_pass(lab: Lab) -> None:
+    lab.add("node_1", "node_2")
+    lab.converge("links: [{service: node, bridge: s1, ip: 10.0.0.1/16, route: default}]")
+    stacked = ON_CABLE.replace("10.0.0.1/16}", "10.0.0.1/16, route: default}")
+    done = lab.converge(stacked)
+    assert done.outcome
+    assert not done.outcome.failures
+    assert lab.addresses("node_1", "eth0") == {"10.0.0.1/16"}
+    assert not lab.preview(stacked).plan.steps
+    assert lab.pings("node_1", "10.0.0.2")
+
+
 def test_a_child_that_is_larger_than_its_parent_has_its_parents_mtu_and_says_so(lab: Lab) -> None:
     lab.add("node_1")
     large = ON_CABLE.replace("mode: bridge", "mode: bridge, mtu: 9000")
