@@ -10,6 +10,7 @@ from collections.abc import Mapping
 IPInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+_THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 DEVICE_NAME_MAX = 15  # IFNAMSIZ - 1, linux/if.h
 
@@ -35,6 +36,24 @@ def parse_interface(text: str) -> IPInterface:
         raise AddressError(
             f"{text!r} is not an address with a prefix length, as 10.0.1.1/24 or fd00::1/64"
         ) from None
+
+
+def no_host(address: IPAddress) -> str:
+    """Return what an address is that packets to another host cannot have, empty if they can.
+
+    RFC 6890; RFC 4291, sections 2.5.5.2 and 2.5.6 (link-local: which link, only a host knows).
+    """
+    if address.is_unspecified or address.is_multicast or address.is_loopback:
+        kinds = ("is_unspecified", "is_multicast", "is_loopback")
+        [kind] = [kind for kind in kinds if getattr(address, kind)]
+        return f"a{'n' if kind == 'is_unspecified' else ''} {kind[3:]} address"
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.is_link_local:
+            return "a link-local address"
+        return "an IPv4-mapped address" if address.ipv4_mapped else ""
+    if address.is_reserved:
+        return "a reserved address"
+    return "an address of this network" if address in _THIS_NETWORK else ""
 
 
 def parse_mac(text: str) -> str:

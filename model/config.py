@@ -13,6 +13,7 @@ from model.addressing import (
     AddressError,
     IPAddress,
     IPInterface,
+    no_host,
     parse_interface,
     parse_mac,
 )
@@ -84,6 +85,7 @@ def parse(root: Node) -> Config:
         commands=tuple(command for command in commands if command),
     )
     problems.extend(_stacked_on_its_like(config.links))
+    problems.extend(_beside_a_passthru(config.links))
     problems.extend(_forwards_on_patches(config))
     names = [_Claim(("name", b.name), "", f"bridge {b.name}", b.place) for b in config.bridges]
     problems.extend(_clashes([*names, *reader.claims]))
@@ -310,6 +312,8 @@ class _Reader:
             self.wrong(node.get("mtu") or node, "IPv6 needs an mtu of 1280 or more")
         if spec.nat and not any(ip.version == spec.nat.version for ip in ips):
             self.wrong(node.get("nat") or node, f"'nat' needs an IPv{spec.nat.version} 'ip'")
+        if any(ip.ip == spec.nat for ip in ips):
+            self.wrong(node.get("nat") or node, f"{spec.nat} is the link's own address")
         return spec if owner else None
 
     def base(self, node: Node, kind: str) -> str:
@@ -385,8 +389,9 @@ class _Reader:
         impairment = self.netem(node)
         if remote is None or (local is None and node.get("local") is not None):
             return None
-        if remote.is_unspecified or remote.is_multicast:
-            self.wrong(node.get("remote") or node, f"{remote} is not the address of a host")
+        if what := no_host(remote):
+            message = f"{remote} is {what}, not the address of another host"
+            self.wrong(node.get("remote") or node, message)
         if local and kind == "geneve":
             self.wrong(node.get("local") or node, "geneve has no 'local'; the route chooses it")
         elif local and local.version != remote.version:
@@ -484,6 +489,21 @@ def _stacked_on_its_like(links: Iterable[LinkSpec]) -> Iterator[Problem]:
         if any({link.type, parent} <= family for family in _FAMILIES):
             message = f"a {link.type} cannot be stacked on a {parent}; name that one's own parent"
             yield Problem(link.place, message)
+
+
+def _beside_a_passthru(links: Iterable[LinkSpec]) -> Iterator[Problem]:
+    """What passes all through to one child has no other (macvlan_common_newlink())."""
+    children: dict[tuple[object, ...], list[LinkSpec]] = {}
+    for link in links:
+        if link.type in _FAMILIES[0]:
+            whose = link.owner if link.base == "local" else None
+            children.setdefault((link.base, whose, link.outer_dev), []).append(link)
+    for those in children.values():
+        for link in those:
+            if link.mode == "passthru" and len(those) > 1:
+                other = next(each for each in those if each is not link)
+                message = f"in mode passthru it is alone on {link.outer_dev}, and {other.owner}"
+                yield Problem(link.place, f"{message} has a {other.type} there ({other.place})")
 
 
 def _clashes(claims: Iterable[_Claim]) -> Iterator[Problem]:

@@ -125,7 +125,7 @@ def parse_integer(text: str, least: int = 0, most: int = U32_MAX) -> int:
     """
     match = _INTEGER.fullmatch(text)
     if not match:
-        raise OptionError(f"{text!r} is not a whole number; expected {least} to {most}")
+        raise OptionError(f"{text!r} is not a whole number from {least} to {most}")
     digits = match["hex"] or match["octal"] or match["ten"]
     value = int(match["sign"] + digits, 16 if match["hex"] else 8 if match["octal"] else 10)
     if not least <= value <= most:

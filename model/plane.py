@@ -45,7 +45,7 @@ def plane(config: Config, facts: Facts) -> Wiring:
         if mode == "patch":
             joins.append(Join(key, tunnel.bridge, key))
         if not tunnel.mtu:
-            notes[key] = f"mtu {tunnel_mtu(tunnel, facts)}, which fits the way to {tunnel.remote}"
+            notes[key] = _of_mtu(tunnel, facts)
     return Wiring(
         tuple(resources),
         because,
@@ -125,6 +125,13 @@ def tunnel_mtu(tunnel: TunnelSpec, facts: Facts) -> int:
     below = facts.underlay.get(str(tunnel.remote), _ETHERNET)
     overhead = _IP_HEADER[tunnel.remote.version] + _KINDS[tunnel.type].OVERHEAD
     return tunnel.mtu or max(below - overhead, 68)
+
+
+def _of_mtu(tunnel: TunnelSpec, facts: Facts) -> str:
+    mtu = tunnel_mtu(tunnel, facts)
+    if str(tunnel.remote) in facts.underlay:
+        return f"mtu {mtu}, which fits the way to {tunnel.remote}"
+    return f"no route to {tunnel.remote}; mtu {mtu}, as for an Ethernet"
 
 
 def _tunnel(tunnel: TunnelSpec, name: str, mode: str, facts: Facts) -> list[Resource]:

@@ -650,7 +650,9 @@ def test_a_tunnel_takes_what_fits_the_way(
     found = tunnels({"type": kind, "remote": remote}, underlay=underlay)
     key = link_key(SELF, f"{kind}-7")
     assert links(found)[str(key)].mtu == mtu
-    assert found.notes == {key: f"mtu {mtu}, which fits the way to {remote}"}
+    way = f"mtu {mtu}, which fits the way to {remote}"
+    no_way = f"no route to {remote}; mtu {mtu}, as for an Ethernet"
+    assert found.notes == {key: no_way if below is None else way}
     given = tunnels({"type": kind, "remote": remote, "mtu": 1300}, underlay=underlay)
     assert links(given)[str(key)].mtu == 1300
     assert given.notes == {}

@@ -175,7 +175,7 @@ def test_a_member_after_its_group_is_an_exception_and_comes_after_it() -> None:
             "-G rx 1 warp 2",
             "unknown parameter 'warp', word 4 of ring; expected one of rx, rx-mini, rx-jumbo, tx",
         ),
-        ("-G rx many", "'rx': 'many' is not a whole number; expected 0 to 4294967295"),
+        ("-G rx many", "'rx': 'many' is not a whole number from 0 to 4294967295"),
         ("-G rx -1", "'rx': '-1' is out of range; expected 0 to 4294967295"),
         ("-L tx 4294967296", "'tx': '4294967296' is out of range; expected 0 to 4294967295"),
         (

@@ -152,7 +152,7 @@ def test_integer(text: str, number: int) -> None:
         (options.parse_size, "4g", "'4g' is too large; at most 4294967295 is allowed"),
         (options.parse_percent, "100.1%", "'100.1%' is out of range; expected 0% to 100%"),
         (options.parse_percent, "1ms", "'1ms' is not a percentage, as 1%"),
-        (options.parse_integer, "", "'' is not a whole number; expected 0 to 4294967295"),
+        (options.parse_integer, "", "'' is not a whole number from 0 to 4294967295"),
         (options.parse_integer, "09", "'09' is not a whole number"),
         (options.parse_integer, "1.5", "'1.5' is not a whole number"),
         (options.parse_integer, "1_0", "'1_0' is not a whole number"),
