@@ -31,6 +31,8 @@ links:
 - {container: server, bridge: s1, ip: 10.0.255.1/16, mtu: 1500}
 """
 CONNECTED = "All links connected"
+KERNEL, USERSPACE = pytest.mark.needs("openvswitch"), pytest.mark.lacks("openvswitch")
+proves = pytest.mark.proves
 LONG = 40 if guest() == "uml" else 15  # seconds
 
 
@@ -73,10 +75,10 @@ def states(lab: Lab) -> dict[str, tuple[str, str]]:
 # ------------------------------------------------------------------ the daemons
 
 
-@pytest.mark.proves("bridge ovs userspace datapath")
+@USERSPACE
+@proves("bridge ovs userspace datapath")
 def test_the_sidecar_starts_the_daemons_and_stops_them(lab: Lab, tools: Tools) -> None:
-    if datapath() == "system":
-        return  # the same with the kernel's: test_auto_is_open_vswitch_where_the_kernel_has_it
+    """The same with the kernel's: test_auto_is_open_vswitch_where_the_kernel_has_it."""
     lab.add("node_1", "server")
     with running(lab, "--dataplane", "pinned") as sidecar:
         plane = Path("/run/netns/relink-lab").stat().st_ino
@@ -286,8 +288,18 @@ def test_a_bridge_of_somebody_else_that_has_our_name_is_a_conflict(lab: Lab, too
         tools.vsctl("del-br", "s1")
 
 
-@pytest.mark.proves("bridge linux", "bridge patch", "bridge ovs userspace datapath")
-def test_a_bridge_changes_its_mode_and_the_containers_ends_stay(lab: Lab, tools: Tools) -> None:
+@proves("bridge linux", "bridge patch")
+@pytest.mark.parametrize(
+    "ovs",
+    [
+        pytest.param("openvswitch", marks=[KERNEL, proves("bridge ovs kernel datapath")]),
+        pytest.param("tun", marks=[USERSPACE, proves("bridge ovs userspace datapath")]),
+    ],
+)
+def test_a_bridge_changes_its_mode_and_the_containers_ends_stay(
+    lab: Lab, tools: Tools, ovs: str
+) -> None:
+    """`ovs`: the kind of interface that its bridge has, by its datapath."""
     lab.add("node_1", "server")
     ends = ("node_1", "server")
 
@@ -298,7 +310,7 @@ def test_a_bridge_changes_its_mode_and_the_containers_ends_stay(lab: Lab, tools:
     def switched(mode: str) -> bool:
         """Nothing of another mode is left."""
         own = (lab.link("", "s1") or {}).get("linkinfo", {}).get("info_kind")
-        kinds = {"linux": "bridge", "ovs": {"netdev": "tun", "system": "openvswitch"}[datapath()]}
+        kinds = {"linux": "bridge", "ovs": ovs}
         filters = sh("tc", "filter", "show", "dev", "node_1-eth0", "ingress", check=False)
         ports = tools.names("Bridge") if tools.place.socket.exists() else set()
         return (
@@ -350,7 +362,7 @@ def test_a_forward_leads_through_a_bridge(lab: Lab, tools: Tools) -> None:
 
 
 @pytest.mark.qemu
-@pytest.mark.needs("openvswitch")
+@KERNEL
 def test_a_forward_leads_through_a_bridge_of_the_kernel(lab: Lab, tools: Tools) -> None:
     assert datapath() == "system"
     _forward_through_a_bridge(lab, tools)
@@ -443,10 +455,9 @@ def test_programs_that_are_missing_are_told(lab: Lab, tools: Tools) -> None:
     assert list(tools.place.run.iterdir()) == []
 
 
+@USERSPACE
 def test_a_missing_tun_device_is_told(lab: Lab, tools: Tools) -> None:
     """The kernel's datapath needs none."""
-    if datapath() == "system":
-        return
     lab.add("node_1", "server")
     lab.config(NET)
     with hidden("/dev/net"), lab.sidecar("--interval", "3600"):  # nor can it be made
@@ -467,12 +478,11 @@ def _kind(lab: Lab, text: str = AUTO) -> str:
     return "ovs" if "ovs-bridge" in kinds else "linux"
 
 
-@pytest.mark.proves("bridge auto")
+@USERSPACE
+@proves("bridge auto")
 @pytest.mark.usefixtures("tools")
 def test_auto_is_linux_without_the_kernels_datapath(lab: Lab) -> None:
     """Where it has one: test_auto_is_open_vswitch_where_the_kernel_has_it."""
-    if datapath() == "system":
-        return
     lab.add("node_1", "server")
     assert _kind(lab) == "linux"
     assert _kind(lab, NET) == "ovs"
@@ -481,8 +491,8 @@ def test_auto_is_linux_without_the_kernels_datapath(lab: Lab) -> None:
         assert reach(lab)
 
 
-@pytest.mark.proves("bridge auto", "bridge ovs kernel datapath")
-@pytest.mark.needs("openvswitch")
+@proves("bridge auto", "bridge ovs kernel datapath")
+@KERNEL
 def test_auto_is_open_vswitch_where_the_kernel_has_it(lab: Lab, tools: Tools) -> None:
     lab.add("node_1", "server")
     with hidden(program("ovsdb-server")):
@@ -501,7 +511,7 @@ def test_auto_is_open_vswitch_where_the_kernel_has_it(lab: Lab, tools: Tools) ->
     assert list(tools.place.run.iterdir()) == []
 
 
-@pytest.mark.needs("openvswitch")
+@KERNEL
 def test_open_vswitch_that_answers_is_enough_for_auto(lab: Lab, tools: Tools) -> None:
     """Its programs may be elsewhere, as with the host's socket in a container."""
     lab.add("node_1", "server")

@@ -27,8 +27,14 @@ LIMIT = 1800  # seconds
 PASSED_ON = ("CI", "COLUMNS", "NO_COLOR")  # of the environment
 
 
-def run(kernel: str, command: Sequence[str], *, limit: float = LIMIT) -> int:
+def run(kernel: str, command: Sequence[str], *, without: str = "", limit: float = LIMIT) -> int:
     """Boot, run one command in the checkout, its output on our own, and return its exit code.
+
+    Args:
+        kernel: which of KERNELS.
+        command: what is run.
+        without: a module that the kernel is not to have.
+        limit: seconds.
 
     Raises:
         RuntimeError: no such kernel can be had, or it ended without an exit code of the command.
@@ -42,7 +48,7 @@ def run(kernel: str, command: Sequence[str], *, limit: float = LIMIT) -> int:
         tempfile.TemporaryDirectory(dir=results) as directory,
         tempfile.TemporaryDirectory(prefix="relink-guest-") as scratch,
     ):
-        (Path(directory) / "command").write_text(_script(kernel, command))
+        (Path(directory) / "command").write_text(_script(kernel, command, without))
         _boot(kernel, Path(directory), Path(scratch), limit)
         code = Path(directory) / "code"
         if not code.exists():
@@ -50,11 +56,12 @@ def run(kernel: str, command: Sequence[str], *, limit: float = LIMIT) -> int:
         return int(code.read_text())
 
 
-def _script(kernel: str, command: Sequence[str]) -> str:
+def _script(kernel: str, command: Sequence[str], without: str) -> str:
     told = [f"{name}={os.environ[name]}" for name in PASSED_ON if name in os.environ]
     if not sys.stdout.isatty():  # the console is a terminal in there, whatever it is here
         told += ["PY_COLORS=0", "TERM=dumb"]
-    return f"exec env {shlex.join([f'{GUEST}={kernel}', *told, *command])}\n"
+    remove = f"find /lib/modules/ -name {shlex.quote(without)}.ko -delete\n" if without else ""
+    return f"{remove}exec env {shlex.join([f'{GUEST}={kernel}', *told, *command])}\n"
 
 
 def _boot(kernel: str, directory: Path, scratch: Path, limit: float) -> None:
@@ -77,19 +84,23 @@ def _boot(kernel: str, directory: Path, scratch: Path, limit: float) -> None:
 
 def main(words: Sequence[str]) -> int:
     """Run `pytest ARGUMENTS…` on a kernel, as scripts/guest does."""
-    if len(words) < 2 or words[0] not in KERNELS or words[1] != "pytest":
-        print(f"usage: scripts/guest {'|'.join(KERNELS)} pytest ARGUMENTS…", file=sys.stderr)
+    kernel, *rest = words or [""]
+    without = rest[1] if rest[:1] == ["--without"] and len(rest) > 1 else ""
+    rest = rest[2:] if without else rest
+    if kernel not in KERNELS or rest[:1] != ["pytest"]:
+        usage = f"scripts/guest {'|'.join(KERNELS)} [--without MODULE] pytest ARGUMENTS…"
+        print(f"usage: {usage}", file=sys.stderr)
         return 2
     python = str(CHECKOUT / ".venv/bin/python")
-    pytest = [python, "-m", "pytest", "-p", "no:cacheprovider", *words[2:]]
+    pytest = [python, "-m", "pytest", "-p", "no:cacheprovider", *rest[1:]]
     if not sys.stdout.isatty():  # no counter of what is collected
         pytest.append("--quiet")
     # An orderly end, so that the kernel ends with us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        return run(words[0], pytest)
+        return run(kernel, pytest, without=without)
     except (RuntimeError, TimeoutError) as error:
-        print(f"{words[0]}: {error}", file=sys.stderr)
+        print(f"{kernel}: {error}", file=sys.stderr)
         return 3
 
 
