@@ -18,13 +18,13 @@ settings.load_profile("relink")
 
 _LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()  # test → what is amiss with this kernel
 _MEASURED = pytest.StashKey[list[str]]()  # what tests measured, in words
-_PROVED = pytest.StashKey[dict[str, dict[str, list[str]]]]()
+_PROOFS = pytest.StashKey[dict[str, dict[str, dict[str, bool]]]]()  # as ledger.Proofs
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_LEFT_OUT] = {}
     config.stash[_MEASURED] = []
-    config.stash[_PROVED] = defaultdict(lambda: defaultdict(list))
+    config.stash[_PROOFS] = defaultdict(lambda: defaultdict(dict))
 
 
 @pytest.hookimpl(trylast=True)  # when `-m` has chosen already
@@ -32,6 +32,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out tests of another kernel than this; what they need has to be there on a guest's."""
     left_out = config.stash[_LEFT_OUT]
     for item in items:
+        _tell_ledger(item, passed=False)  # until it has, here or on the kernel that it is for
         needs = [] if features.guest() else _words(item, "needs")
         try:
             amiss = [f"needs {name}" for name in needs if not features.has(name)]
@@ -54,10 +55,7 @@ def pytest_runtest_makereport(
         assert isinstance(report.longrepr, tuple)
         report.outcome, report.longrepr = "failed", report.longrepr[-1]
     if call.when == "call" and report.outcome == "passed":
-        engine = next((e for e in ("docker", "podman") if item.get_closest_marker(e)), "")
-        where = f"{features.kernel()}, {engine}" if engine else features.kernel()
-        for name in _words(item, "proves"):
-            item.config.stash[_PROVED][where][name].append(item.nodeid)
+        _tell_ledger(item, passed=True)
     if call.when == "call":
         words = [str(said) for name, said in report.user_properties if name == "measured"]
         item.config.stash[_MEASURED] += [f"{item.name}: {said}" for said in words]
@@ -71,8 +69,8 @@ def measured(record_property: Callable[[str, object], None]) -> Callable[[str], 
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    for where, proved in session.config.stash[_PROVED].items():
-        ledger.record(where, proved)
+    for where, tests in session.config.stash[_PROOFS].items():
+        ledger.record(where, tests)
 
 
 def pytest_terminal_summary(
@@ -86,6 +84,13 @@ def pytest_terminal_summary(
             f"{len(left_out)} tests are for another kernel ({names}): "
             "run on a guest's by `scripts/test uml qemu`"
         )
+
+
+def _tell_ledger(item: pytest.Item, *, passed: bool) -> None:
+    engine = next((e for e in ("docker", "podman") if item.get_closest_marker(e)), "")
+    where = f"{features.kernel()}, {engine}" if engine else features.kernel()
+    for name in _words(item, "proves"):
+        item.config.stash[_PROOFS][where][name][item.nodeid] = passed
 
 
 def _words(item: pytest.Item, marker: str) -> list[str]:

@@ -1,14 +1,15 @@
 """The ledger: which feature of the language was proved in which environment, in this run.
 
 A test says by `@pytest.mark.proves("link dummy")` what it proves when it passes; features.txt says
-what there is to prove. Knows nothing of how tests run.
+what there is to prove. A feature is proved when each test that says so has passed, in whichever
+environment it can be run. Knows nothing of how tests run.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,26 +18,36 @@ DIRECTORY = ROOT / ".cache" / "ledger"
 TABLE = ROOT / ".cache" / "ledger.txt"
 
 Groups = Mapping[str, Sequence[str]]  # heading → features
-Proved = Mapping[str, Iterable[str]]  # feature → environments
+Tests = Mapping[str, Mapping[str, bool]]  # feature → id of a test → whether it has passed
+Proofs = Mapping[str, Tests]  # environment → its tests
 
 
-def record(environment: str, tests: Mapping[str, Iterable[str]], into: Path = DIRECTORY) -> None:
-    """Add what tests proved (feature → their ids) in an environment to what is recorded of it."""
+def record(environment: str, tests: Tests, into: Path = DIRECTORY) -> None:
+    """Add tests, those that could not be run there too, to what is recorded of an environment."""
     path = into / f"{environment}.json"
     before = json.loads(path.read_text()) if path.exists() else {}
-    names = sorted({*before, *tests})
-    both = {name: sorted({*before.get(name, ()), *tests.get(name, ())}) for name in names}
+    both = {
+        name: {**before.get(name, {}), **tests.get(name, {})} for name in sorted({*before, *tests})
+    }
     into.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(both, indent=1) + "\n")
+    path.write_text(json.dumps(both, indent=1, sort_keys=True) + "\n")
 
 
-def recorded(directory: Path = DIRECTORY) -> dict[str, list[str]]:
-    """Return what was proved: feature → environments, sorted."""
-    proved: dict[str, list[str]] = {}
-    for path in sorted(directory.glob("*.json"), key=lambda path: path.stem):
-        for name in json.loads(path.read_text()):
-            proved.setdefault(name, []).append(path.stem)
-    return proved
+def recorded(directory: Path = DIRECTORY) -> dict[str, Tests]:
+    """Return what is recorded of each environment."""
+    files = sorted(directory.glob("*.json"), key=lambda path: path.stem)
+    return {path.stem: json.loads(path.read_text()) for path in files}
+
+
+def environments(name: str, proofs: Proofs) -> list[str]:
+    """Return where tests of a feature have passed."""
+    return [where for where, tests in proofs.items() if any(tests.get(name, {}).values())]
+
+
+def missing(name: str, proofs: Proofs) -> list[str]:
+    """Return the tests of a feature that have passed nowhere."""
+    told = [one for tests in proofs.values() for one in tests.get(name, {}).items()]
+    return sorted({test for test, _ in told} - {test for test, passed in told if passed})
 
 
 def parse(text: str) -> dict[str, list[str]]:
@@ -59,37 +70,36 @@ def parse(text: str) -> dict[str, list[str]]:
     return groups
 
 
-def table(groups: Groups, proved: Proved) -> str:
+def table(groups: Groups, proofs: Proofs) -> str:
     """Return the ledger for people: under each heading its features with their environments."""
     width = max((len(name) for names in groups.values() for name in names), default=0)
     lines = []
     for heading, names in groups.items():
-        lines += ["", heading, *(_row(name, width, proved) for name in names)]
+        lines += ["", heading, *(_row(name, width, proofs) for name in names)]
     return "\n".join(lines[1:]) + "\n"
 
 
-def _row(name: str, width: int, proved: Proved) -> str:
-    return f"  {name:<{width}}  {'; '.join(proved.get(name, ())) or '-'}"
+def _row(name: str, width: int, proofs: Proofs) -> str:
+    return f"  {name:<{width}}  {'; '.join(environments(name, proofs)) or '-'}"
 
 
-def faults(groups: Groups, proved: Proved) -> list[str]:
-    """Return what is wrong: a feature proved nowhere, a proof of what is no feature."""
+def faults(groups: Groups, proofs: Proofs) -> list[str]:
+    """Return what is wrong: a feature that is not proved, a proof of what is no feature."""
     known = [name for names in groups.values() for name in names]
-    nowhere = [f"{name}: proved nowhere" for name in known if name not in proved]
-    unknown = [
-        f"{name}: proved, but not in {FEATURES.name}" for name in proved if name not in known
-    ]
-    return nowhere + sorted(unknown)
+    tested = {name for tests in proofs.values() for name in tests}
+    wrong = [f"{name}: no test was there to prove it" for name in known if name not in tested]
+    wrong += [f"{name}: passed nowhere: {test}" for name in known for test in missing(name, proofs)]
+    return wrong + [f"{name}: not in {FEATURES.name}" for name in sorted(tested - set(known))]
 
 
 def main() -> int:
     """Print and write the ledger of this run; 1 if anything is wrong with it."""
-    groups, proved = parse(FEATURES.read_text()), recorded()
-    text = table(groups, proved)
+    groups, proofs = parse(FEATURES.read_text()), recorded()
+    text = table(groups, proofs)
     TABLE.parent.mkdir(exist_ok=True)
     TABLE.write_text(text)
     print(text)
-    wrong = faults(groups, proved)
+    wrong = faults(groups, proofs)
     count = sum(map(len, groups.values()))
     print(*wrong, f"{count} features, {len(wrong)} faults", sep="\n")
     return 1 if wrong else 0

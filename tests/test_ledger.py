@@ -7,9 +7,15 @@ from tests import ledger
 GROUPS = {"kinds": ["link veth", "link dummy"], "netem": ["netem delay"]}
 
 
+A, B = "test_kinds.py::test_made[a]", "test_kinds.py::test_made[b]"
+
+
 def test_each_feature_is_listed_with_where_it_was_proved() -> None:
-    proved = {"link veth": ["kernel 6.18.1", "uml 6.1.9"], "netem delay": ["uml 6.1.9"]}
-    assert ledger.table(GROUPS, proved) == (
+    proofs = {
+        "kernel 6.18.1": {"link veth": {A: True}, "netem delay": {B: False}},
+        "uml 6.1.9": {"link veth": {A: True}, "netem delay": {B: True}},
+    }
+    assert ledger.table(GROUPS, proofs) == (
         "kinds\n"
         "  link veth    kernel 6.18.1; uml 6.1.9\n"
         "  link dummy   -\n"
@@ -19,24 +25,29 @@ def test_each_feature_is_listed_with_where_it_was_proved() -> None:
     )
 
 
-def test_a_feature_proved_nowhere_is_a_fault_and_so_is_an_unknown_name() -> None:
-    proved = {"link veth": ["a"], "netem delay": ["a"], "netem dealy": ["a"]}
-    assert ledger.faults(GROUPS, proved) == [
-        "link dummy: proved nowhere",
-        "netem dealy: proved, but not in features.txt",
+def test_a_feature_without_a_test_is_a_fault_and_so_is_an_unknown_name() -> None:
+    proofs = {"a": {"link veth": {A: True}, "netem delay": {A: True}, "netem dealy": {A: True}}}
+    assert ledger.faults(GROUPS, proofs) == [
+        "link dummy: no test was there to prove it",
+        "netem dealy: not in features.txt",
     ]
-    assert (
-        ledger.faults(GROUPS, dict.fromkeys(["link veth", "link dummy", "netem delay"], "")) == []
-    )
+
+
+def test_each_test_of_a_feature_has_to_pass_somewhere() -> None:
+    groups = {"defects": ["defect 10"]}
+    here, there = {"defect 10": {A: True, B: False}}, {"defect 10": {B: True}}
+    assert ledger.faults(groups, {"kernel 6.18.1": here, "uml 6.1.9": there}) == []
+    assert ledger.faults(groups, {"kernel 6.18.1": here}) == [f"defect 10: passed nowhere: {B}"]
 
 
 def test_what_several_runs_proved_adds_up(tmp_path: Path) -> None:
-    ledger.record("kernel 6.18.1", {"link veth": ["test_a"]}, tmp_path / "new")
-    ledger.record("kernel 6.18.1", {"link veth": ["test_b"], "route": ["test_c"]}, tmp_path / "new")
-    ledger.record("kernel 6.18.1, docker", {"link veth": ["test_d"]}, tmp_path / "new")
+    ledger.record("kernel 6.18.1", {"link veth": {A: False}}, tmp_path / "new")
+    ledger.record("kernel 6.18.1", {"link veth": {B: True}, "route": {A: False}}, tmp_path / "new")
+    ledger.record("kernel 6.18.1", {"route": {A: True}}, tmp_path / "new")
+    ledger.record("kernel 6.18.1, docker", {"link veth": {A: True}}, tmp_path / "new")
     assert ledger.recorded(tmp_path / "new") == {
-        "link veth": ["kernel 6.18.1", "kernel 6.18.1, docker"],
-        "route": ["kernel 6.18.1"],
+        "kernel 6.18.1": {"link veth": {A: False, B: True}, "route": {A: True}},
+        "kernel 6.18.1, docker": {"link veth": {A: True}},
     }
 
 

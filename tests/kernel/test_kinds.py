@@ -42,7 +42,7 @@ class Sample:
     shown: Settings = field(default_factory=dict)
     after: Settings = field(default_factory=dict)
     needs: tuple[str, ...] = ()
-    proves: str = ""
+    proves: tuple[str, ...] = ()
 
 
 def _tunnel(kind: str, remote: str, other: str, **more: object) -> Sample:
@@ -58,15 +58,16 @@ def _tunnel(kind: str, remote: str, other: str, **more: object) -> Sample:
 def _mode(kind: str, mode: str, *, after: str = "", needs: str = "") -> Sample:
     later: Settings = {"mode": after} if after else {}
     needed = (needs or kind,)
-    return Sample(kind, {"mode": mode}, {"mode": mode}, later, needed, f"link {kind}")
+    proved = (f"link {kind}", f"link {kind} {mode}")
+    return Sample(kind, {"mode": mode}, {"mode": mode}, later, needed, proved)
 
 
 SAMPLES = [
-    Sample("veth", proves="link veth"),
+    Sample("veth", proves=("link veth",)),
     Sample("bridge", {"snooping": False}, {"mcast_snooping": 0}, {"snooping": True}),
-    Sample("dummy", needs=("dummy",), proves="link dummy"),
+    Sample("dummy", needs=("dummy",), proves=("link dummy",)),
     Sample("vlan", {"vlanid": 4094}, {"id": 4094, "protocol": "802.1Q"}, {}, ("8021q",),
-           "link vlan"),
+           ("link vlan",)),
     *(_mode(kind, mode) for kind in ("macvlan", "macvtap")
       for mode in ("private", "vepa", "bridge", "passthru", "source")),
     *(_mode(kind, mode, after=after) for kind in ("ipvlan", "ipvtap")
@@ -81,7 +82,7 @@ SAMPLES = [
 def _case(sample: Sample) -> object:
     marks = [pytest.mark.needs(*sample.needs)] if sample.needs else []
     if sample.proves:
-        marks.append(pytest.mark.proves(sample.proves))
+        marks.append(pytest.mark.proves(*sample.proves))
     words = (sample.kind, *map(str, sample.settings.values()))
     return pytest.param(sample, marks=marks, id="-".join(words[:3]))
 
