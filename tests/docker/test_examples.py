@@ -31,23 +31,25 @@ def example(
         yield typist, Compose(directory / "examples" / file, project, variables)
 
 
+def _example(name: str, file: str, **variables: str) -> object:
+    return pytest.param(file, variables, marks=pytest.mark.proves(f"example {name}"), id=name)
+
+
 @pytest.mark.parametrize(
     ("file", "variables"),
     [
-        ("test3-compose.yaml", {"NODE_NAME_1": "relink-first", "NODE_NAME_2": "relink-second"}),
-        pytest.param(
-            "test4-multiple/modes/base/compose.yaml", {}, marks=pytest.mark.proves("example test4")
+        _example(
+            *("test3 compose", "test3-compose.yaml"),
+            NODE_NAME_1="relink-first",
+            NODE_NAME_2="relink-second",
         ),
-        pytest.param(
-            *("test9-compose.yaml", {"BRIDGE_MODE": "linux"}),
-            marks=pytest.mark.proves("example test9"),
+        _example("test4", "test4-multiple/modes/base/compose.yaml"),
+        *(
+            _example(f"test9 {mode}", "test9-compose.yaml", BRIDGE_MODE=mode)
+            for mode in ("linux", "ovs", "patch", "auto")
         ),
-        ("test9-compose.yaml", {"BRIDGE_MODE": "ovs"}),
-        ("test9-compose.yaml", {"BRIDGE_MODE": "patch"}),
-        ("test9-compose.yaml", {"BRIDGE_MODE": "auto"}),
-        pytest.param("test10-compose.yaml", {}, marks=pytest.mark.proves("example test10")),
+        _example("test10", "test10-compose.yaml"),
     ],
-    ids=lambda part: part if isinstance(part, str) else "-".join(part.values()),
 )
 def test_an_example_does_what_its_comment_says(
     file: str, variables: dict[str, str], tmp_path: Path
@@ -109,18 +111,20 @@ def test_an_orderly_stop_takes_every_link_away(tmp_path: Path) -> None:
         test2.ping("node", "8.8.8.8", 2)
 
 
-@pytest.mark.proves("example test3")
+@pytest.mark.proves("example test3 docker")
 def test_a_network_file_alone_with_docker(tmp_path: Path) -> None:
     with session(EXAMPLES / "test3-network.yaml", tmp_path, programs=["docker"]) as typist:
         typist.play()
 
 
+@pytest.mark.proves("example test3 podman")
 def test_a_network_file_alone_with_podman(tmp_path: Path, podman: dict[str, str]) -> None:
     file = EXAMPLES / "test3-network.yaml"
     with session(file, tmp_path, podman, programs=["podman"]) as typist:
         typist.play()
 
 
+@pytest.mark.proves("example test5 vxlan")
 def test_two_hosts_on_one_switch_by_vxlan(tmp_path: Path) -> None:
     vxlan = {"TUNNEL_TYPE": "vxlan", "TUNNEL_PORT": "4789"}
     with session(EXAMPLES / "test5-geneve-compose.yaml", tmp_path, vxlan) as typist:
@@ -128,7 +132,7 @@ def test_two_hosts_on_one_switch_by_vxlan(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("geneve")
-@pytest.mark.proves("example test5")
+@pytest.mark.proves("example test5 geneve")
 def test_two_hosts_on_one_switch_by_geneve(tmp_path: Path) -> None:
     with session(EXAMPLES / "test5-geneve-compose.yaml", tmp_path) as typist:
         typist.play()
