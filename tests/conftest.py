@@ -18,6 +18,7 @@ settings.load_profile("relink")
 
 _LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()  # test → what is amiss with this kernel
 _MEASURED = pytest.StashKey[list[str]]()  # what tests measured, in words
+_SOURCE = pytest.StashKey[str]()  # what is tested
 _PROOFS = pytest.StashKey[dict[str, dict[str, dict[str, bool]]]]()  # as ledger.Proofs
 
 
@@ -25,6 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_LEFT_OUT] = {}
     config.stash[_MEASURED] = []
     config.stash[_PROOFS] = defaultdict(lambda: defaultdict(dict))
+    config.stash[_SOURCE] = ledger.source()
 
 
 @pytest.hookimpl(trylast=True)  # when `-m` has chosen already
@@ -39,6 +41,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             amiss += [f"lacks {name}" for name in _words(item, "lacks") if features.has(name)]
         except (ValueError, FileNotFoundError) as error:
             raise pytest.UsageError(f"{item.nodeid}: {error}") from None
+        if item.get_closest_marker("qemu") and features.guest() != "qemu":
+            amiss.append("qemu")
         if amiss:
             left_out[item.nodeid] = amiss
     if left_out:
@@ -69,8 +73,10 @@ def measured(record_property: Callable[[str, object], None]) -> Callable[[str], 
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.config.option.collectonly:
+        return
     for where, tests in session.config.stash[_PROOFS].items():
-        ledger.record(where, tests)
+        ledger.record(where, tests, session.config.stash[_SOURCE])
 
 
 def pytest_terminal_summary(

@@ -2,15 +2,19 @@
 
 A test says by `@pytest.mark.proves("link dummy")` what it proves when it passes; features.txt says
 what there is to prove. A feature is proved when each test that says so has passed, in whichever
-environment it can be run. Knows nothing of how tests run.
+environment it can be run, on the files as they are now. Knows nothing of how tests run.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 FEATURES = ROOT / "tests" / "features.txt"
@@ -22,21 +26,50 @@ Tests = Mapping[str, Mapping[str, bool]]  # feature → id of a test → whether
 Proofs = Mapping[str, Tests]  # environment → its tests
 
 
-def record(environment: str, tests: Tests, into: Path = DIRECTORY) -> None:
-    """Add tests, those that could not be run there too, to what is recorded of an environment."""
+def source(root: Path = ROOT) -> str:
+    """Return the hash of all that is tested and that tests: each file, but prose and caches."""
+    found = hashlib.sha256()
+    for directory, inner, names in os.walk(root):
+        inner[:] = sorted(d for d in inner if not d.startswith((".", "__")) and "egg-info" not in d)
+        for path in (Path(directory, name) for name in sorted(names)):
+            if path.suffix != ".md" and not path.name.startswith("."):
+                found.update(f"{path.relative_to(root)} {path.stat().st_size} ".encode())
+                found.update(path.read_bytes())
+    return found.hexdigest()[:16]
+
+
+def record(environment: str, tests: Tests, of: str, into: Path = DIRECTORY) -> None:
+    """Add tests, those that could not be run there too, to what is recorded of an environment.
+
+    What was recorded of another source than `of` is forgotten.
+    """
     path = into / f"{environment}.json"
-    before = json.loads(path.read_text()) if path.exists() else {}
+    before = recorded(of, into).get(environment, {})
     both = {
         name: {**before.get(name, {}), **tests.get(name, {})} for name in sorted({*before, *tests})
     }
     into.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(both, indent=1, sort_keys=True) + "\n")
+    told = {"source": of, "at": time.strftime("%F %T %Z"), "tests": both}
+    path.write_text(json.dumps(told, indent=1) + "\n")
 
 
-def recorded(directory: Path = DIRECTORY) -> dict[str, Tests]:
-    """Return what is recorded of each environment."""
+def recorded(of: str, directory: Path = DIRECTORY) -> dict[str, Tests]:
+    """Return what is recorded of each environment, for this source."""
+    return {where: each["tests"] for where, each in _read(directory) if each["source"] == of}
+
+
+def runs(of: str, directory: Path = DIRECTORY) -> list[str]:
+    """Return, in words, when what is recorded was run, and what does not count."""
+    return [
+        f"{where}: {'run' if each['source'] == of else 'not counted, of other files,'} {each['at']}"
+        for where, each in _read(directory)
+    ]
+
+
+def _read(directory: Path) -> list[tuple[str, Any]]:
     files = sorted(directory.glob("*.json"), key=lambda path: path.stem)
-    return {path.stem: json.loads(path.read_text()) for path in files}
+    blank = {"source": "", "at": "", "tests": {}}
+    return [(path.stem, {**blank, **json.loads(path.read_text())}) for path in files]
 
 
 def environments(name: str, proofs: Proofs) -> list[str]:
@@ -94,8 +127,9 @@ def faults(groups: Groups, proofs: Proofs) -> list[str]:
 
 def main() -> int:
     """Print and write the ledger of this run; 1 if anything is wrong with it."""
-    groups, proofs = parse(FEATURES.read_text()), recorded()
-    text = table(groups, proofs)
+    of = source()
+    groups, proofs = parse(FEATURES.read_text()), recorded(of)
+    text = table(groups, proofs) + "\n" + "".join(f"{line}\n" for line in runs(of))
     TABLE.parent.mkdir(exist_ok=True)
     TABLE.write_text(text)
     print(text)

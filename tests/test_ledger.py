@@ -41,18 +41,43 @@ def test_each_test_of_a_feature_has_to_pass_somewhere() -> None:
 
 
 def test_what_several_runs_proved_adds_up(tmp_path: Path) -> None:
-    ledger.record("kernel 6.18.1", {"link veth": {A: False}}, tmp_path / "new")
-    ledger.record("kernel 6.18.1", {"link veth": {B: True}, "route": {A: False}}, tmp_path / "new")
-    ledger.record("kernel 6.18.1", {"route": {A: True}}, tmp_path / "new")
-    ledger.record("kernel 6.18.1, docker", {"link veth": {A: True}}, tmp_path / "new")
-    assert ledger.recorded(tmp_path / "new") == {
+    new = tmp_path / "new"
+    ledger.record("kernel 6.18.1", {"link veth": {A: False}}, "s", new)
+    ledger.record("kernel 6.18.1", {"link veth": {B: True}, "route": {A: False}}, "s", new)
+    ledger.record("kernel 6.18.1", {"route": {A: True}}, "s", new)
+    ledger.record("kernel 6.18.1, docker", {"link veth": {A: True}}, "s", new)
+    assert ledger.recorded("s", new) == {
         "kernel 6.18.1": {"link veth": {A: False, B: True}, "route": {A: True}},
         "kernel 6.18.1, docker": {"link veth": {A: True}},
     }
 
 
 def test_nothing_recorded_is_nothing_proved(tmp_path: Path) -> None:
-    assert ledger.recorded(tmp_path / "none") == {}
+    assert ledger.recorded("s", tmp_path / "none") == {}
+
+
+def test_what_other_files_proved_does_not_count_and_is_forgotten(tmp_path: Path) -> None:
+    ledger.record("kernel 6.18.1", {"link veth": {A: True}}, "before", tmp_path)
+    ledger.record("uml 6.1.9", {"link veth": {A: True}}, "now", tmp_path)
+    assert ledger.recorded("now", tmp_path) == {"uml 6.1.9": {"link veth": {A: True}}}
+    stale, fresh = ledger.runs("now", tmp_path)
+    assert stale.startswith("kernel 6.18.1: not counted, of other files, 20")
+    assert fresh.startswith("uml 6.1.9: run 20")
+    ledger.record("kernel 6.18.1", {"route": {A: True}}, "now", tmp_path)
+    assert ledger.recorded("now", tmp_path)["kernel 6.18.1"] == {"route": {A: True}}
+
+
+def test_a_source_is_its_files_but_prose_and_caches(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    file = tmp_path / "model/a.py"
+    file.write_text("A = 1\n")
+    before = ledger.source(tmp_path)
+    for name in ("README.md", ".cache/ledger.txt", "model/__pycache__/a.pyc"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("anything\n")
+    assert ledger.source(tmp_path) == before
+    file.write_text("A = 2\n")
+    assert ledger.source(tmp_path) != before
 
 
 @pytest.mark.parametrize(

@@ -361,8 +361,7 @@ def test_a_forward_leads_through_a_bridge(lab: Lab, tools: Tools) -> None:
     _forward_through_a_bridge(lab, tools)
 
 
-@pytest.mark.qemu
-@KERNEL
+@pytest.mark.qemu  # its datapath needs NAT, which User Mode Linux lacks
 def test_a_forward_leads_through_a_bridge_of_the_kernel(lab: Lab, tools: Tools) -> None:
     assert datapath() == "system"
     _forward_through_a_bridge(lab, tools)

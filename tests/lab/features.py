@@ -1,4 +1,4 @@
-"""What the running kernel can do: asked by making the thing, never by its version.
+"""Which kernel runs and what it can do: asked by making the thing, never by its version.
 
 Knows nothing of tests. A name here is what `@pytest.mark.needs` takes.
 """
@@ -6,22 +6,24 @@ Knows nothing of tests. A name here is what `@pytest.mark.needs` takes.
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 
 CLONE_NEWNET = 0x40000000  # linux/sched.h
-GUEST = "RELINK_GUEST"  # the variable that names the guest, set by tests/lab/guest.py
+# A kernel of tests/lab/guest.py was started with these words, and runs on this.
+STARTED = "RELINK_RUN="
+GUESTS = {"uml": ("/proc/cpuinfo", "User Mode Linux"),
+          "qemu": ("/sys/class/dmi/id/sys_vendor", "QEMU")}  # fmt: skip
 
 _CHILD = "ip link add link parent name probe type"
 _NEW = "ip link add probe type"
 # Each is run in a namespace of its own that has one interface, `parent`.
 PROBES = {
     "8021q": f"{_CHILD} vlan id 5",
-    "card": "false",  # one that may be written to: only the emulated machine has that
     "dummy": f"{_NEW} dummy",
     "geneve": f"{_NEW} geneve id 5 remote 192.0.2.1",
     "ipvlan": f"{_CHILD} ipvlan",
@@ -34,9 +36,17 @@ PROBES = {
 }
 
 
+@cache
 def guest() -> str:
     """Return `uml` or `qemu` on a kernel of tests/lab/guest.py, empty on the machine's own."""
-    return os.environ.get(GUEST, "")
+    if STARTED not in Path("/proc/cmdline").read_text():
+        return ""
+    [name] = [
+        name
+        for name, (file, words) in GUESTS.items()
+        if Path(file).exists() and words in Path(file).read_text()
+    ]
+    return name
 
 
 def kernel() -> str:

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.lab import qemu, uml
-from tests.lab.features import GUEST
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CACHE = CHECKOUT / ".cache"
@@ -48,7 +47,7 @@ def run(kernel: str, command: Sequence[str], *, without: str = "", limit: float 
         tempfile.TemporaryDirectory(dir=results) as directory,
         tempfile.TemporaryDirectory(prefix="relink-guest-") as scratch,
     ):
-        (Path(directory) / "command").write_text(_script(kernel, command, without))
+        (Path(directory) / "command").write_text(_script(command, without))
         _boot(kernel, Path(directory), Path(scratch), limit)
         code = Path(directory) / "code"
         if not code.exists():
@@ -56,12 +55,12 @@ def run(kernel: str, command: Sequence[str], *, without: str = "", limit: float 
         return int(code.read_text())
 
 
-def _script(kernel: str, command: Sequence[str], without: str) -> str:
+def _script(command: Sequence[str], without: str) -> str:
     told = [f"{name}={os.environ[name]}" for name in PASSED_ON if name in os.environ]
     if not sys.stdout.isatty():  # the console is a terminal in there, whatever it is here
         told += ["PY_COLORS=0", "TERM=dumb"]
     remove = f"find /lib/modules/ -name {shlex.quote(without)}.ko -delete\n" if without else ""
-    return f"{remove}exec env {shlex.join([f'{GUEST}={kernel}', *told, *command])}\n"
+    return f"{remove}exec env {shlex.join([*told, *command])}\n"
 
 
 def _boot(kernel: str, directory: Path, scratch: Path, limit: float) -> None:
