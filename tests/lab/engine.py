@@ -1,13 +1,18 @@
-"""A real Docker engine for the tests: the one that answers already, or one started for them."""
+"""A real Docker engine for the tests: the one that answers already, or one started for them.
+
+Those that are started have one data directory, and take turns.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import http.client
 import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,18 +22,25 @@ HOME = Path(os.environ.get("RELINK_LAB", "/var/tmp/relink-lab"))  # kept between
 DATA = HOME / "docker"
 SOCKET = Path("/var/run/docker.sock")
 LOG = HOME / "dockerd.log"
+STATE = Path("/run") / HOME.name
 NAMESPACES = Path("/run/netns")
+
+_asked = [SOCKET]  # the last is the engine that clients ask
 
 
 def missing() -> str:
     """Return why no engine can be had here, empty when one can."""
-    if answers():
-        return ""
+    why = "" if answers() else unable()
+    return f"no Docker engine answers, and {why}" if why else ""
+
+
+def unable() -> str:
+    """Return why none can be started here, empty when one can."""
     if os.geteuid() != 0:
-        return "no Docker engine answers, and only root can start one"
+        return "only root can start one"
     needed = ("docker", "dockerd", "containerd", "iptables")
     absent = [name for name in needed if shutil.which(name) is None]
-    return f"no Docker engine answers, and not installed: {', '.join(absent)}" if absent else ""
+    return f"not installed: {', '.join(absent)}" if absent else ""
 
 
 @contextmanager
@@ -36,24 +48,58 @@ def dockerd() -> Iterator[None]:
     """Have an engine on SOCKET; what was started for it is stopped again, nothing else.
 
     Raises:
+        RuntimeError: the engine ended at once; with the end of its log.
         TimeoutError: the engine did not come up or down; with the end of its log.
     """
-    if answers():
+    with contextlib.nullcontext() if answers() else _started("dockerd"):
         yield
-        return
-    HOME.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Have an engine beside the one that may answer on SOCKET, for images; it is asked meanwhile.
+
+    In a network namespace of its own: with `--bridge=none` it deletes docker0 (20.10), whosever it
+    is, and without it would make that its own.
+
+    Raises:
+        RuntimeError: the engine ended at once; with the end of its log.
+        TimeoutError: the engine did not come up or down; with the end of its log.
+    """
+    words = ("--bridge=none", "--iptables=false", f"--containerd-namespace={HOME.name}",
+             f"--containerd-plugins-namespace={HOME.name}-plugins")  # fmt: skip
+    _asked.append(STATE / "apart.sock")
+    try:
+        with _started("unshare", "--net", "dockerd", *words):
+            yield
+    finally:
+        _asked.pop()
+
+
+@contextmanager
+def _started(*words: str) -> Iterator[None]:
+    """Have the engine that these words start on the socket that is asked."""
     arguments = {
         "data-root": DATA,
-        "exec-root": "/run/relink-lab/docker",
-        "pidfile": "/run/relink-lab/docker.pid",
-        "host": f"unix://{SOCKET}",
+        "exec-root": STATE / "docker",
+        "pidfile": STATE / "docker.pid",
+        "host": f"unix://{_asked[-1]}",
         "log-level": "warn",
     }
-    Path("/run/relink-lab").mkdir(exist_ok=True)
+    for directory in (HOME, STATE):
+        directory.mkdir(parents=True, exist_ok=True)
+    with (STATE / "docker.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        with _running([*words, *(f"--{key}={value}" for key, value in arguments.items())]):
+            yield
+
+
+@contextmanager
+def _running(command: Sequence[str]) -> Iterator[None]:
     with LOG.open("wb") as log:
         # A session of its own: Ctrl-C reaches the tests, and they stop the engine in order.
         engine = subprocess.Popen(
-            ["dockerd", *(f"--{key}={value}" for key, value in arguments.items())],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -80,12 +126,12 @@ def dockerd() -> Iterator[None]:
 
 
 def answers() -> bool:
-    """Tell whether an engine answers `GET /_ping` on SOCKET."""
+    """Tell whether the engine that is asked answers `GET /_ping`."""
     connection = http.client.HTTPConnection("localhost", timeout=5)
     try:
         connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.sock.settimeout(5)
-        connection.sock.connect(str(SOCKET))
+        connection.sock.connect(str(_asked[-1]))
         connection.request("GET", "/_ping")
         return connection.getresponse().read() == b"OK"
     except (OSError, http.client.HTTPException):
@@ -116,7 +162,7 @@ def docker(*arguments: str, timeout: float = 60, content: bytes | None = None) -
 
 def environment() -> dict[str, str]:
     """Return the environment for clients of the engine: this engine, the classic builder."""
-    own = {"DOCKER_HOST": f"unix://{SOCKET}", "DOCKER_BUILDKIT": "0"}
+    own = {"DOCKER_HOST": f"unix://{_asked[-1]}", "DOCKER_BUILDKIT": "0"}
     return {**os.environ, **own}
 
 

@@ -1,7 +1,7 @@
 """How Debian's own kernel is started on a machine that QEMU emulates, with Docker's images on disk.
 
 Nothing of it is installed: the kernel's package is unpacked beside the images. Nothing of it leads
-outside: its network card is plugged into nothing.
+outside: its network card is plugged into nothing. An engine that runs here already is left alone.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ def missing() -> str:
     absent = [name for name in (MACHINE, "busybox", "mkfs.ext4") if shutil.which(name) is None]
     if absent:
         return f"not installed: {', '.join(absent)}"
-    if engine.answers():
-        return "the images come from an engine of the tests' own, and another one runs here"
-    return engine.missing()
+    return engine.unable()
 
 
 def start(init: Path, directory: Path, cache: Path, scratch: Path) -> tuple[list[str], dict]:
@@ -125,7 +123,7 @@ def _disk(scratch: Path) -> Path:
 
     To copy an engine's directory takes seconds; to load images into an engine in there, minutes.
     """
-    with engine.dockerd():
+    with engine.apart():
         images.make_all()
     disk = scratch / "docker.ext4"
     _output("mkfs.ext4", "-q", "-F", "-d", str(engine.DATA), str(disk), f"{DISK}G")
