@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -141,12 +142,12 @@ def _alpine(tree: Path) -> None:
     for name, text in _USERS.items():
         (tree / name).write_text(text)
     shutil.copy("/bin/busybox", tree / "bin/busybox")
-    for applet in _output("/bin/busybox", "--list").split():
+    for applet in output("/bin/busybox", "--list").split():
         if applet not in ("busybox", "nc", "sh"):
             (tree / "bin" / applet).symlink_to("busybox")
     (tree / "bin/nc").write_text(_NC)
     (tree / "bin/nc").chmod(0o755)
-    libraries = re.findall(r"(/\S+) \(0x", _output("ldd", "/bin/dash"))
+    libraries = re.findall(r"(/\S+) \(0x", output("ldd", "/bin/dash"))
     for file in ["/bin/dash", *libraries]:
         inside = tree / file.lstrip("/")
         inside.parent.mkdir(parents=True, exist_ok=True)
@@ -203,11 +204,11 @@ def _debian(tree: Path) -> None:
             "Debug::NoLocking": "true",
         }
         options = [f"--option={key}={value}" for key, value in instead.items()]
-        _output(
+        by_apt(
             *("apt-get", "--yes", "--quiet", "--no-install-recommends", "--download-only"),
             *(*options, "install", *_IN_DEBIAN),
         )
-        _output("dpkg", f"--root={tree}", "--unpack", *map(str, sorted(packages.glob("*.deb"))))
+        output("dpkg", f"--root={tree}", "--unpack", *map(str, sorted(packages.glob("*.deb"))))
     for each in _UNUSED:
         shutil.rmtree(tree / each, ignore_errors=True)
     (tree / "etc/apt/sources.list").write_text("")
@@ -252,7 +253,7 @@ def _bootstrapped() -> Path:
 
 def _mirror() -> str:
     """Return the Debian mirror that apt uses here."""
-    for line in _output("apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)").splitlines():
+    for line in output("apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)").splitlines():
         site, _, release = line.partition(" ")
         if release == "bookworm":
             return site
@@ -265,11 +266,33 @@ def _download_wheels(into: Path) -> None:
     wanted = project["project"]["dependencies"] + project["build-system"]["requires"]
     constraints = ["--constraint", str(SOURCE / "constraints.txt")]
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(into)]
-    subprocess.run([*command, *constraints, *wanted], check=True, capture_output=True)
+    output(*command, *constraints, *wanted)
 
 
-def _output(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+def output(*command: str, cwd: Path | None = None) -> str:
+    """Run a program and return what it printed.
+
+    Raises:
+        RuntimeError: it failed; with its standard error.
+    """
+    done = subprocess.run(command, cwd=cwd, check=False, capture_output=True, text=True)
+    if done.returncode:
+        words = f"{done.stderr}{done.stdout}".strip()
+        raise RuntimeError(f"{shlex.join(command)}: exit {done.returncode}\n{words}")
+    return done.stdout
+
+
+def by_apt(*command: str, cwd: Path | None = None) -> str:
+    """Run a program of apt; where it fails, once more with lists of packages that are fresh.
+
+    Raises:
+        RuntimeError: it failed with fresh lists too, or there are none to be had; with its words.
+    """
+    try:
+        return output(*command, cwd=cwd)
+    except RuntimeError:
+        output("apt-get", "update", "--error-on=any")
+        return output(*command, cwd=cwd)
 
 
 def _hash(files: Iterable[Path]) -> str:

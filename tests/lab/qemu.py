@@ -7,11 +7,13 @@ outside: its network card is plugged into nothing. An engine that runs here alre
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 from pathlib import Path
 
 from tests.lab import engine, images
+from tests.lab.images import by_apt, output
 
 MACHINE = "qemu-system-x86_64"
 PACKAGE = "linux-image-amd64"  # depends on the package of the kernel itself
@@ -27,6 +29,10 @@ def missing() -> str:
     """Return why there can be none here, empty when there can."""
     if os.geteuid() != 0:
         return "an emulated machine on this one's own file system needs root"
+    told = platform.freedesktop_os_release()
+    if (told.get("ID"), told.get("VERSION_ID"), platform.machine()) != ("debian", "12", "x86_64"):
+        # Later ones have compressed modules, which busybox cannot load.
+        return f"its kernel is that of Debian 12 on amd64, and this is {told.get('PRETTY_NAME')}"
     absent = [name for name in (MACHINE, "busybox", "mkfs.ext4") if shutil.which(name) is None]
     if absent:
         return f"not installed: {', '.join(absent)}"
@@ -48,6 +54,7 @@ def start(init: Path, directory: Path, cache: Path, scratch: Path) -> tuple[list
     told = " ".join(f"{name}={value}" for name, value in tell.items())
     # Device numbers are told apart: what is below `/` may be several file systems.
     share = "local,security_model=none,multidevs=remap"
+    # Not by /dev/kvm: inside another machine it may be there, make one, and let it hang.
     words = [
         MACHINE, "-accel", "tcg,thread=multi", "-smp", str(PROCESSORS), "-m", f"{MEMORY}G",
         "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
@@ -69,7 +76,7 @@ def main() -> None:
 
 def _kernel() -> Path:
     """Return where the newest kernel that this machine's apt knows is unpacked."""
-    depends = _output("apt-cache", "depends", "--important", PACKAGE).split()
+    depends = by_apt("apt-cache", "depends", "--important", PACKAGE).split()
     name = depends[depends.index("Depends:") + 1]
     unpacked = engine.HOME / name
     if not unpacked.exists():
@@ -77,12 +84,12 @@ def _kernel() -> Path:
         half = engine.HOME / f"{name}.half"
         shutil.rmtree(half, ignore_errors=True)
         half.mkdir()
-        _output("apt-get", "download", "--option=APT::Sandbox::User=root", name, cwd=half)
+        by_apt("apt-get", "download", "--option=APT::Sandbox::User=root", name, cwd=half)
         [package] = half.glob("*.deb")
-        _output("dpkg", "--extract", str(package), str(half))
+        output("dpkg", "--extract", str(package), str(half))
         package.unlink()
         [modules] = (half / "lib/modules").iterdir()
-        _output("depmod", "--basedir", str(half), modules.name)
+        output("depmod", "--basedir", str(half), modules.name)
         half.rename(unpacked)
     return unpacked
 
@@ -126,12 +133,8 @@ def _disk(scratch: Path) -> Path:
     with engine.apart():
         images.make_all()
     disk = scratch / "docker.ext4"
-    _output("mkfs.ext4", "-q", "-F", "-d", str(engine.DATA), str(disk), f"{DISK}G")
+    output("mkfs.ext4", "-q", "-F", "-d", str(engine.DATA), str(disk), f"{DISK}G")
     return disk
-
-
-def _output(*command: str, cwd: Path | None = None) -> str:
-    return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True).stdout
 
 
 if __name__ == "__main__":
