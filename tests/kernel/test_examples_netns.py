@@ -1,7 +1,8 @@
 """The examples without an engine: namespaces stand for containers, and every ping works.
 
-That an example does what its comment says is proved by tests/docker/test_examples.py alone: here
-what an engine has to do is left out (commands through a shell, web servers, published ports).
+That an example does what its comment says of an engine is proved by tests/docker/test_examples.py
+alone: here what the engine has to do is left out (commands through a shell, web servers, published
+ports). What the comment of test3 says of namespaces is all typed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import pytest
 import yaml
 
 from tests.kernel.lab import Lab, sh
-from tests.lab.comments import EXAMPLES, Step, steps
+from tests.lab.comments import EXAMPLES, Step, session, steps
 
 MODES = EXAMPLES / "test4-multiple" / "modes"
 NAMES = {"NODE_NAME_1": "first", "NODE_NAME_2": "second"}
@@ -110,6 +111,21 @@ def test_what_is_of_the_network_is_as_the_comment_says(lab: Lab, name: str) -> N
     assert len([step for step in followed if _EXEC.fullmatch(step.command)]) > 0
     for step in followed:
         world.follow(step)
+
+
+@pytest.mark.proves("example test3 namespaces")
+def test_a_network_file_alone_with_namespaces(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    for name in NAMES:
+        monkeypatch.delenv(name)  # they are exported by what is typed
+    with session(
+        EXAMPLES / "test3-network.yaml", tmp_path, programs=("ip", "export", "reconcile")
+    ) as typist:
+        typist.play()
+        assert {row["ifname"] for row in lab.show("", "link")} > {"s1", "first-eth0"}
+    assert {row["ifname"] for row in lab.show("", "link")} == {"lo"}
 
 
 @pytest.mark.needs("netem")

@@ -1,20 +1,22 @@
 """What an example's first comment says to type, and what one then sees; and typing it.
 
-It knows how comments are written, not what any example is about. A command is a line indented by
-five blanks that begins with one of PROGRAMS; ` \\` continues it. Words in double quotes after `#`,
-behind a command or on the next line, are seen in what it prints; `until "words"` waits for them in
-a log. `&` leaves it running until the comment is at its end.
+It knows how comments are written, not what any example is about. Lines indented by five blanks are
+a picture, a table (its columns are two blanks apart) or commands, each of which begins with one of
+PROGRAMS; ` \\` continues it. Words in double quotes after `#`, behind a command or on the next
+line, are seen in what it prints; `until "words"` waits for them in a log. `&` leaves it running
+until the comment is at its end.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,10 +25,10 @@ from tests.lab.engine import environment
 from tests.lab.waiting import patient, until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PROGRAMS = ("docker", "podman", "ip", "curl", "echo", "export")
-_TYPED = re.compile(r"#     (\S.*)")
-_REMARK = re.compile(r"# +(# \S.*)")
-_CLEANING = re.compile(r"\b(down|stop|rm|delete)\b")
+PROGRAMS = ("docker", "podman", "reconcile", "ip", "curl", "echo", "export")
+_INDENTED = re.compile(r"#     +(\S.*)")
+_NO_COMMAND = re.compile(r".*(---|===)|\S+( \S+)?  +[^#]")  # a picture, a table
+_CLEANING = re.compile(r"\b(down|stop|rm|delete|destroy)\b")
 _LASTING = re.compile(r"\b(exec|logs|curl)\b")  # may be too early, and then is typed again
 
 
@@ -47,21 +49,38 @@ def first_comment(file: Path) -> list[str]:
 
 
 def steps(file: Path, programs: Sequence[str] = PROGRAMS) -> list[Step]:
-    """Return what the first comment of an example says to type, in order."""
+    """Return what the first comment of an example says to type, in order.
+
+    Args:
+        file: the example.
+        programs: only what begins with these.
+
+    Raises:
+        ValueError: a line among commands begins with no program that is known here.
+    """
     joined = re.sub(r"\\\n#\s+", "", "\n".join(first_comment(file)))
     found: list[Step] = []
-    for line in joined.splitlines():
-        match = _REMARK.fullmatch(line) or _TYPED.fullmatch(line)
-        if match is None:
+    for block in _blocks(joined.splitlines()):
+        if _NO_COMMAND.match(block[0]):
             continue
-        typed, _, remark = match[1].partition("#")
-        seen = tuple(re.findall(r'"([^"]+)"', remark))
-        typed = typed.strip()
-        if not typed and seen:
-            found[-1] = Step(found[-1].command, found[-1].seen + seen, found[-1].left_running)
-        elif typed.partition(" ")[0] in programs:
-            found.append(Step(typed.removesuffix("&").strip(), seen, typed.endswith("&")))
-    return found
+        for line in block:
+            typed, _, remark = line.partition("#")
+            seen = tuple(re.findall(r'"([^"]+)"', remark))
+            typed = typed.strip()
+            if not typed:
+                found[-1] = Step(found[-1].command, found[-1].seen + seen, found[-1].left_running)
+            elif typed.split()[0] not in PROGRAMS:
+                raise ValueError(f"{file.name}: {typed}: begins with none of {', '.join(PROGRAMS)}")
+            else:
+                found.append(Step(typed.removesuffix("&").strip(), seen, typed.endswith("&")))
+    return [step for step in found if step.command.split()[0] in programs]
+
+
+def _blocks(lines: Iterable[str]) -> list[list[str]]:
+    """Return what is indented, without that: the lines of each block, between which is none."""
+    matches = [_INDENTED.fullmatch(line) for line in lines]
+    blocks = itertools.groupby(matches, key=bool)
+    return [[match[1] for match in block if match] for indented, block in blocks if indented]
 
 
 @dataclass(slots=True)
@@ -123,7 +142,9 @@ class Session:
             until(promised, f"{step.command}: {step.seen}", explain=explain, period=0.2)
         else:
             done = self.run(step.command)
-            assert done.returncode == 0, f"{step.command}\n{done.stdout}\n{self.logs()}"
+            good = done.returncode == 0 and all(each in done.stdout for each in step.seen)
+            words = f"exit {done.returncode}\n{done.stdout}\n{self.logs()}"
+            assert good, f"{step.command}: {step.seen}: {words}"
 
     def run(self, command: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the comment and return how it ended."""
