@@ -15,7 +15,7 @@ import pytest
 from tests.lab.comments import EXAMPLES, PROGRAMS, Session, session
 from tests.lab.compose import Compose
 from tests.lab.containers import Container, Interface
-from tests.lab.engine import HOME, docker, environment
+from tests.lab.engine import HOME, docker
 from tests.lab.waiting import until
 
 pytestmark = pytest.mark.docker
@@ -182,17 +182,15 @@ def podman(tmp_path: Path) -> dict[str, str]:
     settings = {"CONTAINERS_CONF": str(conf), "CONTAINERS_STORAGE_CONF": str(storage)}
     Path("/var/run/podman").mkdir(exist_ok=True)
     for image in ("alpine", "relink"):
-        saved = subprocess.Popen(
-            ["docker", "save", image], env=environment(), stdout=subprocess.PIPE
-        )
+        archive = tmp_path / f"{image}.tar"
+        docker("save", f"--output={archive}", image)
         subprocess.run(
-            ["podman", "load", "--quiet"],
+            ["podman", "load", "--quiet", f"--input={archive}"],
             env={**os.environ, **settings},
-            stdin=saved.stdout,
             stdout=subprocess.DEVNULL,
             check=True,
         )
-        saved.communicate()
+        archive.unlink()
     return settings
 
 
