@@ -1,10 +1,13 @@
-.PHONY: help install demo test unit kernel docker lint bench clean
+.PHONY: help install demo lint test bench clean
 
 help:
 	@echo "make install   put everything into .venv; the command is .venv/bin/reconcile"
 	@echo "make demo      one minute of Relink, without Docker and without root"
-	@echo "make test      everything: lint, unit, kernel, and (as root) Docker end to end"
+	@echo "make lint      style and types"
+	@echo "make test      everything: lint, here and (as root) on two more kernels, Docker and podman"
+	@echo "               some of it: scripts/test lint unit uml docker qemu coverage ledger"
 	@echo "make bench     the figures, each beside a floor measured in the same run"
+	@echo "make clean     remove what the others made here"
 
 install:
 	@scripts/prepare
