@@ -156,26 +156,6 @@ def test_either_side_may_restart_again_and_again(patch: Lab, who: str) -> None:
 
 
 @pytest.mark.proves("bridge patch")
-def test_a_name_too_long_for_an_interface_is_recreated_20_times(lab: Lab) -> None:
-    name = "a-rather-long-name-of-a-container"
-    net = NET.replace("container: left", f"container: {name}")
-    lab.add(name, "right")
-    lab.config(net)
-    with lab.sidecar(*QUIET):
-        lab.until_log("All links connected")
-        outers: set[str] = set()
-        took = []
-        for _ in range(20):
-            lab.restart(name)
-            wired = lab.wait_for(lambda: len(lab.addresses(name, "eth0")) == 2)
-            took.append(wired + reaches(name, "10.0.0.2"))
-            outers |= {row["ifname"] for row in lab.show("", "link")} - {"lo"}
-        assert all(len(outer) <= 15 for outer in outers)
-        assert len({row["ifname"] for row in lab.show("", "link")}) == 3, "nothing is left behind"
-    print(f"\nrecreated 20 times, ping after {sorted(took)[10]:.3f} s (median), {max(took):.3f} s")
-
-
-@pytest.mark.proves("bridge patch")
 def test_a_third_link_is_refused_and_the_first_two_work_on(patch: Lab) -> None:
     with patch.sidecar(*QUIET):
         patch.until_log("All links connected")
