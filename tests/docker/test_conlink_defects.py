@@ -1,6 +1,7 @@
 """The known defects of conlink that only an engine shows; the others: tests/kernel.
 
-The engine is podman, which answers Docker's API and starts faster.
+The engine is podman, which answers Docker's API and starts faster. A restart of Docker (defect 2)
+is in tests/observers/test_engine.py, beside the engine that is hurt there.
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ import pytest
 from model.replicas import NUMBER_LABEL, PROJECT_LABEL, SERVICE_LABEL, WORKDIR_LABEL
 from observers.engine import Engine
 from observers.runtimes import Changed, Connected, Doorbell, EngineUnavailableError, Lost
+from tests.docker.test_podman import node, sidecar
+from tests.lab.containers import interfaces
 
 pytestmark = [
     pytest.mark.docker,
@@ -292,6 +294,32 @@ def test_a_killed_engine_rings_lost_and_its_return_connected(
     assert engine.list() == [before], "live-restore: the container went on without its engine"
     other = clean.run("two")
     await_bell(bells, Changed(other))
+
+
+@pytest.mark.proves("defect 2")
+def test_defect_02_a_sidecar_hears_docker_again_after_it_restarted(
+    clean: Daemon, tmp_path: Path
+) -> None:
+    """As with podman: tests/docker/test_conlink_defects.py."""
+    clean.run("server")
+    with sidecar(tmp_path, "--runtime=docker", f"--docker-socket={clean.socket}") as running:
+        running.until_said("All links connected")
+        server = interfaces(pid(clean, "server"))
+        for number in (1, 2):  # deaf after neither
+            clean.stop()
+            running.until_said("engine_lost", number)
+            clean.start()
+            labels = node(number, "docker-compose")
+            clean.run(f"node_{number}", *(f"--label={k}={v}" for k, v in labels.items()))
+            running.until_addressed(pid(clean, f"node_{number}"), f"10.0.1.{number}/24")
+        # Also of a container that was there before.
+        clean("restart", "--time=0", "node_1")
+        running.until_addressed(pid(clean, "node_1"), "10.0.1.1/24")
+        assert interfaces(pid(clean, "server")) == server, "what ran noticed nothing"
+
+
+def pid(daemon: Daemon, name: str) -> int:
+    return int(daemon("inspect", "--format={{.State.Pid}}", name))
 
 
 def test_a_stopped_process_of_the_engine_does_not_hang_us(
