@@ -55,12 +55,18 @@ class Place:
 Holder = Callable[[Path], int]
 
 
-def start(place: Place, instance: str, holder: Holder) -> None:
+def start(
+    place: Place,
+    instance: str,
+    holder: Holder,
+    started: Callable[[str], None] = lambda _daemon: None,
+) -> None:
     """Start ovsdb-server and ovs-vswitchd, or the one of them that does not run.
 
     They live in the calling thread's network namespace, which has to be the data plane. Only for
     where no database answers, or one that Relink started: never beside somebody else's. `holder`
-    returns the process that holds a pidfile, 0 for none.
+    returns the process that holds a pidfile, 0 for none; `started` is called with the name of each
+    daemon once it serves.
 
     Raises:
         OSError: a program is not there, or did not start; the words are its own.
@@ -69,10 +75,12 @@ def start(place: Place, instance: str, holder: Holder) -> None:
         place.run.mkdir(mode=0o755, parents=True, exist_ok=True)
         _prepare(place, instance)
         _daemon(place, "ovsdb-server", str(place.database), f"--remote=punix:{place.socket}")
+        started("ovsdb-server")
     if not holder(place.pidfile("ovs-vswitchd")):
         _make_tun()
         # Not --mlockall: a container may not lock memory, and nothing here is worth it.
         _daemon(place, "ovs-vswitchd", f"unix:{place.socket}")
+        started("ovs-vswitchd")
 
 
 def end(place: Place, holder: Holder) -> None:
@@ -96,6 +104,7 @@ def stop(place: Place, holder: Holder) -> None:
     """
     end(place, holder)
     for daemon in ("ovs-vswitchd", "ovsdb-server"):
+        _bury(place, daemon)
         place.log(daemon).unlink(missing_ok=True)
     place.database.unlink(missing_ok=True)
     place.database.with_name(f".{place.database.name}.~lock~").unlink(missing_ok=True)
@@ -130,7 +139,21 @@ def _make_tun() -> None:
         os.mknod(_TUN, stat.S_IFCHR | 0o600, os.makedev(10, 200))
 
 
+def _bury(place: Place, daemon: str) -> None:
+    """Remove what a daemon left that was killed: its pidfile, and the socket that bears its number.
+
+    One that runs holds its pidfile; only for where none does.
+    """
+    pidfile = place.pidfile(daemon)
+    with contextlib.suppress(FileNotFoundError):
+        pid = pidfile.read_text().strip()
+        if pid.isdigit():
+            (place.run / f"{daemon}.{pid}.ctl").unlink(missing_ok=True)
+        pidfile.unlink()
+
+
 def _daemon(place: Place, name: str, *words: str) -> None:
+    _bury(place, name)
     # With --detach the program returns when the daemon is ready to serve.
     _run(
         place,

@@ -72,7 +72,7 @@ class Engines:
         """Begin to listen; return the work that the event loop has to do for it."""
         self._loop = asyncio.get_running_loop()
         self._processes: ProcessWatch[tuple[str, str]] = ProcessWatch(
-            lambda token: self._from_thread(token[0], Changed(token[1]))
+            lambda token, _fd: self._from_thread(token[0], Changed(token[1]))
         )
         for name, engine in self._engines.items():
             threading.Thread(

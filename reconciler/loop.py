@@ -70,7 +70,9 @@ class Sidecar:
         self.ledger = Ledger()
         self.debounce = Debounce()
         self.board = Board()
-        self.switches = Switches(self._switches_rang)
+        self.switches = Switches(
+            self._switches_rang, started=self._daemon_started, ended=self._daemon_ended
+        )
         sockets = {r.name: r.path for r in self.engines.runtimes() if isinstance(r, Engine)}
         self.runs = Runs(sockets, self._command_said, self._command_ended)
         self.commands: dict[Key, CommandStatus] = {}
@@ -214,6 +216,12 @@ class Sidecar:
     def _switches_rang(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
             self._loop.call_soon_threadsafe(self.ring, None)
+
+    def _daemon_started(self, daemon: str) -> None:
+        log.info("daemon_started", daemon=daemon)
+
+    def _daemon_ended(self, daemon: str, how: str) -> None:
+        log.warning("daemon_ended", daemon=daemon, reason=how)
 
     def _command_said(self, command: Command, line: str) -> None:
         log.info("command_output", container=str(command.key.ns), line=line)

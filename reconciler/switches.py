@@ -15,7 +15,7 @@ from model.look import Look
 from model.resources import OvsBridge, OvsPort, Resource
 from observers import ovs_facts
 from observers.namespaces import inode_of, inside, path_of
-from observers.process import ProcessWatch
+from observers.process import ProcessWatch, how_it_ended
 from reconciler.diff import Change
 
 if TYPE_CHECKING:
@@ -29,12 +29,22 @@ class Switches:
     """A connection to Open vSwitch's database, made at the first need. Close it when done.
 
     `ring` is called, from another thread, when something changed there. Without `may_start` daemons
-    that do not run are taken for having nothing yet.
+    that do not run are taken for having nothing yet. `started` is called with the name of each
+    daemon that is started; `ended` with that of one that has ended unasked, and how, from another
+    thread.
     """
 
-    def __init__(self, ring: Callable[[], None] = lambda: None, *, may_start: bool = True) -> None:
+    def __init__(
+        self,
+        ring: Callable[[], None] = lambda: None,
+        *,
+        may_start: bool = True,
+        started: Callable[[str], None] = lambda _daemon: None,
+        ended: Callable[[str, str], None] = lambda _daemon, _how: None,
+    ) -> None:
         self._ring = ring
         self._may_start = may_start
+        self._on_start, self._on_end = started, ended
         self._ovs: Ovs | None = None
         self._daemons: ProcessWatch[str] | None = None
 
@@ -102,9 +112,7 @@ class Switches:
 
     def close(self) -> None:
         """End the connection."""
-        if self._daemons:
-            self._daemons.close()
-            self._daemons = None
+        self._unwatch()
         if self._ovs:
             self._ovs.close()
             self._ovs = None
@@ -131,6 +139,7 @@ class Switches:
                 if self._daemons is None:
                     self._watch(place)
                 return
+            self._unwatch()
             ovs_daemons.end(place, ovs_facts.daemon_pid)
         elif server:
             state = self._connected().snapshot(facts.plane, facts.instance)
@@ -144,7 +153,7 @@ class Switches:
         if missing := ovs_facts.missing_program():
             raise OSError(f"{missing} is not installed")  # before one of the two is started
         with inside(path_of(facts.plane)):
-            ovs_daemons.start(place, facts.instance, ovs_facts.daemon_pid)
+            ovs_daemons.start(place, facts.instance, ovs_facts.daemon_pid, self._on_start)
         self._watch(place)
 
     def _stranded(self, place: Place, facts: Facts) -> bool:
@@ -166,9 +175,18 @@ class Switches:
     def _watch(self, place: Place) -> None:
         """Ring when one of our daemons ends: the database does not tell that the other did."""
         if self._daemons is None:
-            self._daemons = ProcessWatch(lambda _name: self._ring())
+            self._daemons = ProcessWatch(self._ended)
         for name in _DAEMONS:
             self._daemons.add(ovs_facts.daemon_pid(place.pidfile(name)), name)
+
+    def _unwatch(self) -> None:
+        if self._daemons:
+            self._daemons.close()
+            self._daemons = None
+
+    def _ended(self, daemon: str, process: int) -> None:
+        self._on_end(daemon, how_it_ended(process))
+        self._ring()
 
 
 _DAEMONS = ("ovsdb-server", "ovs-vswitchd")

@@ -66,6 +66,10 @@ def preview(lab: Lab, *words: str) -> Any:
     return json.loads(answer.stdout)
 
 
+def events(lab: Lab, name: str) -> list[dict[str, Any]]:
+    return [event for event in lab.events() if event["event"] == name]
+
+
 def states(lab: Lab) -> dict[str, tuple[str, str]]:
     answer = lab.reconcile("status", "--output", "json").stdout
     links = json.loads(answer)["links"] if answer else ()  # it does not listen yet
@@ -86,7 +90,8 @@ def test_the_sidecar_starts_the_daemons_and_stops_them(lab: Lab, tools: Tools) -
         assert reach(lab)
         lab.config(NET.replace("10.0.255.1", "10.0.255.2"))
         lab.wait_for(lambda: lab.pings("node_1", "10.0.255.2"))
-        assert [e["event"] for e in lab.events()].count("userspace_datapath") == 1
+        assert len(events(lab, "userspace_datapath")) == 1
+        assert [e["daemon"] for e in events(lab, "daemon_started")] == list(DAEMONS)
         sidecar.send_signal(signal.SIGTERM)
         assert sidecar.wait(20) == 0
     assert tools.pids() == [0, 0]
@@ -169,9 +174,15 @@ def test_a_daemon_is_killed(lab: Lab, tools: Tools, daemon: str) -> None:
     with running(lab):
         before = lab.index("node_1", "eth0"), lab.index("", "node_1-eth0")
         took = []
-        for _ in range(2):
+        for number in (1, 2):
             tools.kill(daemon)
             took.append(lab.wait_for(lambda: all(tools.pids()) and reach(lab), LONG))
+            told = [(e["daemon"], e["reason"]) for e in events(lab, "daemon_ended")]
+            assert told == [(daemon, "ended by signal 9")] * number
+            started = [*DAEMONS, *[daemon] * number]  # told once the program says that it serves
+            lab.wait_for(
+                lambda s=started: [e["daemon"] for e in events(lab, "daemon_started")] == s
+            )
         print(f"{daemon} killed: connected again after {min(took):.2f} to {max(took):.2f} s")
         assert (lab.index("node_1", "eth0"), lab.index("", "node_1-eth0")) == before
         lab.wait_for(lambda: preview(lab, "--dry-run")["changes"] == [], LONG)
@@ -179,6 +190,20 @@ def test_a_daemon_is_killed(lab: Lab, tools: Tools, daemon: str) -> None:
         lab.wait_for(lambda: lab.addresses("node_2", "eth0"), LONG)
         lab.wait_for(lambda: lab.pings("node_2", "10.0.0.1"), LONG)
     assert tools.pids() == [0, 0]
+    assert list(tools.place.run.iterdir()) == [], "nor anything of those that were killed"
+    assert len(events(lab, "daemon_ended")) == 2, "an orderly stop is none"
+
+
+def test_what_killed_daemons_left_is_removed_with_the_rest(lab: Lab, tools: Tools) -> None:
+    """Nobody is there to start them again, and the next who comes has nothing left to stop."""
+    lab.add("node_1", "server")
+    with running(lab, "--on-exit", "keep"):
+        pass
+    for daemon in DAEMONS:
+        tools.kill(daemon)
+    with running(lab):
+        assert reach(lab)
+    assert list(tools.place.run.iterdir()) == []
 
 
 def test_a_data_plane_that_comes_anew_has_its_switch(lab: Lab, tools: Tools) -> None:
