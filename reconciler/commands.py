@@ -285,7 +285,10 @@ def _once(options: Namespace, roster: Roster, runtimes: Sequence[Runtime]) -> in
             break
     progress.end()
     switches.close()
-    code = _report_once(options, judge(done, ledger), executed, done)
+    # What was held back because another change failed is part of that failure.
+    failing = (ledger.entries.get(step.key) for step in done.plan.steps)
+    tried = sum(1 for entry in failing if entry and entry.failures)
+    code = _report_once(options, judge(done, ledger), executed, done, tried)
     for words in unmatched_text(roster.unmatched()):
         print(words, file=sys.stderr)
     for words in failed:
@@ -294,7 +297,11 @@ def _once(options: Namespace, roster: Roster, runtimes: Sequence[Runtime]) -> in
 
 
 def _report_once(
-    options: Namespace, statuses: Mapping[Key, LinkStatus], executed: Sequence[Plan], last: Pass
+    options: Namespace,
+    statuses: Mapping[Key, LinkStatus],
+    executed: Sequence[Plan],
+    last: Pass,
+    failed: int,
 ) -> int:
     steps = tuple(step for plan in executed for step in plan.steps)
     whole = Plan(steps, last.plan.obstacles)
@@ -302,8 +309,9 @@ def _report_once(
     if options.output == "json":
         print(plan_json(whole), end="")
     else:
-        if whole.steps or whole.obstacles or not bad:
-            print(plan_text(whole, done=True, colour=_colour(sys.stdout)), end="")
+        if whole.steps or whole.obstacles or failed or not bad:
+            text = plan_text(whole, done=True, failed=failed, colour=_colour(sys.stdout))
+            print(text, end="")
         for status in bad:
             words = printable(f"{status.key}: {status.state}: {status.message}")
             print(words, file=sys.stderr)

@@ -47,10 +47,11 @@ def paint(text: str, code: str, *, colour: bool) -> str:
     return f"\x1b[{code}m{text}\x1b[0m" if colour and code else text
 
 
-def plan_text(plan: Plan, *, done: bool = False, colour: bool = False) -> str:
+def plan_text(plan: Plan, *, done: bool = False, failed: int = 0, colour: bool = False) -> str:
     """Render a plan for people: grouped by the entry that wants it, one line for a link.
 
-    `done` tells of what was carried out instead of what would be.
+    `done` tells of what was carried out instead of what would be, and `failed` how many more
+    changes were tried.
     """
     lines: list[str] = []
     counts = {"create": 0, "modify": 0, "replace": 0, "delete": 0}
@@ -71,12 +72,14 @@ def plan_text(plan: Plan, *, done: bool = False, colour: bool = False) -> str:
         mark = paint("  !", _COLOURS["!"], colour=colour)
         told = printable(f"{obstacle.key!s:<20} {obstacle.state}: {obstacle.message}")
         lines.append(f"{mark} {told}")
-    if not plan.steps and not plan.obstacles:
+    if not plan.steps and not plan.obstacles and not failed:
         return "Nothing to do: everything is as declared.\n"
     words = {"create": "create", "modify": "change", "replace": "replace", "delete": "delete"}
     parts = [
         f"{counts[action]} {f'{word}d' if done else f'to {word}'}" for action, word in words.items()
     ]
+    if failed:
+        parts.append(f"{failed} failed")
     if plan.obstacles:
         parts.append(f"{len(plan.obstacles)} not possible")
     return (

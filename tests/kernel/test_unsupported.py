@@ -107,13 +107,17 @@ def _failed(lab: Lab, key: str) -> bool:
 
 
 def test_once_says_so_and_fails(lab: Lab, lacking: dict[str, tuple[str, str, str]]) -> None:
-    lab.config(_entries(lacking))
+    waits = "- {container: a, type: macvlan, base: conlink, outer-dev: none, dev: m0}\n"
+    lab.config(SOUND + waits + _entries(lacking).removeprefix(SOUND))
     done = lab.reconcile("--once", "--network-file", str(lab.directory / "net.yaml"))
     assert done.returncode == 1
     said = done.stderr.splitlines()
     for _entry, key, words in lacking.values():
         assert sum(line.startswith(f"{key}: Unsupported: {words}") for line in said) == 1, said
-    assert len(said) == len(lacking)
+    assert sum(line.startswith("a:m0: Blocked: ") for line in said) == 1, said
+    assert len(said) == len(lacking) + 1
+    (counted,) = [line for line in done.stdout.splitlines() if line.startswith("Done: ")]
+    assert counted.endswith(f" 0 deleted, {len(lacking)} failed, 1 not possible.")
     assert "All links connected" not in done.stdout
     assert lab.pings("a", "10.0.0.2")
 

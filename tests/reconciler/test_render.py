@@ -140,6 +140,13 @@ def test_obstacles_stand_apart() -> None:
     assert "\n\n  ! node_3:eth1" in plan_text(Plan((GONE,), (AWAY,)))
 
 
+def test_what_failed_is_counted_apart_from_what_is_not_possible() -> None:
+    counted = "Done: 0 created, 0 changed, 0 replaced, 0 deleted, 2 failed"
+    assert plan_text(Plan(), done=True, failed=2) == f"{counted}.\n"
+    told = plan_text(Plan((), (AWAY,)), done=True, failed=2)
+    assert told.endswith(f"\n{counted}, 1 not possible.\n")
+
+
 def test_what_is_added_to_a_link_that_is_there() -> None:
     more = Change(
         action="modify", key=OFFLOAD.key, before=OFFLOAD, after=OFFLOAD, because=WHY,
