@@ -28,7 +28,7 @@ from observers.doorbells import Deaf, KernelDoorbell, Rang, RangLink
 from observers.engine import Engine
 from observers.namespaces import Opened, inode_of, path_of
 from observers.runtimes import Runtime
-from reconciler.apply import Hands, Outcome
+from reconciler.apply import Hands, Outcome, Start
 from reconciler.containers import Roster
 from reconciler.control import Control
 from reconciler.debounce import Debounce, Scope
@@ -317,8 +317,19 @@ class Sidecar:
 
     async def _one_pass(self, scope: frozenset[NsKey] | None) -> None:
         world = replace(self.roster.world(), ended=dict(self.runs.ended))
+        begun: list[tuple[Command, int]] = []
+        try:
+            await self._look(world, scope, lambda *command: begun.append(command))
+        finally:
+            # They are marked as started, so that nobody else would; and only now, so that the log
+            # tells of their links before it tells what they say.
+            start = self.runs.starter(world.containers)
+            for command, inode in begun:
+                start(command, inode)
+
+    async def _look(self, world: World, scope: frozenset[NsKey] | None, start: Start) -> None:
         departed = sorted(self.roster.departed)
-        hands = Hands(switches=self.switches, start=self.runs.starter(world.containers))
+        hands = Hands(switches=self.switches, start=start)
         in_sync = self.engines.in_sync
         now = self._loop.time()
 

@@ -101,6 +101,19 @@ def test_lists_and_strings_run_once_the_links_are_there(lab: Lab) -> None:
         assert lab.reconcile("status").returncode == 0
 
 
+def test_the_log_tells_of_the_links_before_what_their_commands_say(lab: Lab) -> None:
+    lab.add(*(f"node_{n}" for n in range(1, 11)))
+    lab.config(net({"service": "node", "command": "echo hello"}))
+    with lab.sidecar(*QUIET):
+        lab.wait_for(lambda: lab.log().count("command_ended") == 10)
+        told = [event["event"] for event in lab.events()]
+        connected = told.index("All links connected")
+        assert "created" in told[:connected]
+        assert "created" not in told[connected:]
+        assert {"command_output", "command_ended"}.isdisjoint(told[:connected])
+        assert told[connected:].count("command_output") == 10
+
+
 def test_hostile_words_reach_the_program_as_they_are(lab: Lab) -> None:
     lab.add("node_1")
     lab.config(net({"service": "node", "command": ["python3", "-c", REPR, *HOSTILE]}))
