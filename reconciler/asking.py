@@ -1,4 +1,4 @@
-"""`reconcile status` where a sidecar runs: it answers, nothing is looked at."""
+"""What a running sidecar answers: `reconcile status` where one runs, and `reconcile metrics`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.control import ask, instances, is_name
+from reconciler.control import ask, fetch, instances, is_name
 
 OK, FAILED, CHANGES = 0, 1, 2
 
@@ -20,10 +20,7 @@ def status(options: Namespace) -> int | None:
     Raises:
         OSError: there is one, and it does not answer.
     """
-    instance = _instance(options)
-    if not is_name(instance):
-        raise OSError(f"--instance {instance!r}: at most 64 printable characters without '/'")
-    answer = ask(instance)
+    answer = ask(_instance(options))
     if answer is None:
         return FAILED if options.check else None
     if options.check:
@@ -38,11 +35,30 @@ def status(options: Namespace) -> int | None:
     return OK if answer["connected"] else CHANGES
 
 
+def metrics(options: Namespace) -> int | None:
+    """Print the metrics of the running sidecar; return the exit code, None if there is none.
+
+    Raises:
+        OSError: there is one, and it does not answer.
+    """
+    answer = fetch(_instance(options), "/metrics")
+    if answer is None:
+        return None
+    print(answer.decode(), end="")
+    return OK
+
+
 def _instance(options: Namespace) -> str:
-    """Return whose sidecar is meant; where none is named and one runs here, it is that one."""
+    """Return whose sidecar is meant; where none is named and one runs here, it is that one.
+
+    Raises:
+        OSError: no sidecar can be called so.
+    """
     named = (
         options.instance or options.compose_project or os.environ.get("COMPOSE_PROJECT_NAME", "")
     )
+    if named and not is_name(named):
+        raise OSError(f"--instance {named!r}: at most 64 printable characters without '/'")
     if named or options.network_file or options.compose_file:
         return named or "relink"
     running = instances()

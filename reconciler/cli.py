@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from reconciler.sources import Loaded, Sources
 
 OK, FAILED, CHANGES = 0, 1, 2
-COMMANDS = ("status", "validate", "show-config", "schema")
+COMMANDS = ("status", "metrics", "validate", "show-config", "schema")
 
 _DESCRIPTION = """\
 Keeps the network of containers exactly as declared.
@@ -28,6 +28,7 @@ _EXAMPLES = """\
 commands:
   (none)        the sidecar: converge, then watch
   status        how each declared link is; asks the running sidecar, or looks itself
+  metrics       what the running sidecar has counted, in Prometheus' text format
   validate      check the configuration and touch nothing
   show-config   print the merged configuration as JSON
   schema        print the JSON Schema of the configuration
@@ -174,15 +175,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    if options.command == "status":
+    if options.command in ("status", "metrics"):
         from reconciler import asking  # noqa: PLC0415 - each command imports what it needs
 
+        ask = asking.status if options.command == "status" else asking.metrics
         try:
-            answered = asking.status(options)
+            answered = ask(options)
         except OSError as error:
             parser.error(f"no answer from a sidecar: {error}")
         if answered is not None:
             return answered
+        if options.command == "metrics":
+            parser.error("no sidecar answers here; start one, or name it by --instance")
         if not (options.network_file or options.compose_file):
             parser.error("no sidecar runs here; give --compose-file or --network-file to look")
     from reconciler import sources  # noqa: PLC0415 - --help and --version need none of it

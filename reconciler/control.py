@@ -1,4 +1,4 @@
-"""The control socket of a running sidecar: HTTP and JSON over a Unix socket, owner only."""
+"""The control socket of a running sidecar: HTTP over a Unix socket, owner only."""
 
 from __future__ import annotations
 
@@ -54,11 +54,17 @@ def path_of(instance: str) -> Path:
 
 
 class Control:
-    """Answers on the control socket while it lives."""
+    """Answers on the control socket while it lives: status as JSON, metrics as Prometheus' text."""
 
-    def __init__(self, instance: str, status: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        instance: str,
+        status: Callable[[], dict[str, Any]],
+        metrics: Callable[[], bytes],
+    ) -> None:
         self._path = path_of(instance)
         self._status = status
+        self._metrics = metrics
         self._lock = -1
         self._runner: Any = None
 
@@ -70,6 +76,8 @@ class Control:
             OSError: the socket cannot be made.
         """
         from aiohttp import web  # noqa: PLC0415 - only the sidecar needs a server
+
+        from reconciler.metrics import CONTENT_TYPE  # noqa: PLC0415
 
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = self._path.parent.stat()
@@ -92,8 +100,12 @@ class Control:
         async def status(_request: web.Request) -> web.Response:
             return web.json_response(self._status())
 
+        async def metrics(_request: web.Request) -> web.Response:
+            return web.Response(body=self._metrics(), headers={"Content-Type": CONTENT_TYPE})
+
         app = web.Application()
         app.router.add_get("/v1/status", status)
+        app.router.add_get("/metrics", metrics)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
         mask = os.umask(0o177)
@@ -112,8 +124,24 @@ class Control:
             self._lock = -1
 
 
-def ask(instance: str, what: str = "/v1/status") -> dict[str, Any] | None:
-    """Ask a running sidecar; None if there is none.
+def ask(instance: str) -> dict[str, Any] | None:
+    """Ask a running sidecar for its status; None if there is none.
+
+    Raises:
+        OSError: there is one, and it does not answer within five seconds.
+    """
+    answer = fetch(instance, "/v1/status")
+    if answer is None:
+        return None
+    try:
+        status: dict[str, Any] = json.loads(answer)
+    except ValueError as error:
+        raise OSError(f"the sidecar's answer is no answer: {error}") from error
+    return status
+
+
+def fetch(instance: str, path: str) -> bytes | None:
+    """Return what a running sidecar answers for a path; None if there is none.
 
     Raises:
         OSError: there is one, and it does not answer within five seconds.
@@ -128,10 +156,12 @@ def ask(instance: str, what: str = "/v1/status") -> dict[str, Any] | None:
         return None
     connection.sock = sock
     try:
-        connection.request("GET", what)
-        answer: dict[str, Any] = json.loads(connection.getresponse().read())
-    except (http.client.HTTPException, ValueError) as error:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        if answer.status != http.client.OK:
+            raise OSError(f"the sidecar answers {answer.status} for {path}")
+        return answer.read()
+    except http.client.HTTPException as error:
         raise OSError(f"the sidecar's answer is no answer: {error}") from error
     finally:
         connection.close()
-    return answer

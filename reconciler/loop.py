@@ -34,6 +34,7 @@ from reconciler.control import Control
 from reconciler.debounce import Debounce, Scope
 from reconciler.engines import Engines
 from reconciler.files import FileWatch
+from reconciler.metrics import Metrics
 from reconciler.passes import Pass, World, reason_of, run
 from reconciler.plan import Plan
 from reconciler.render import command_data, status_data
@@ -70,6 +71,7 @@ class Sidecar:
         self.ledger = Ledger()
         self.debounce = Debounce()
         self.board = Board()
+        self.metrics = Metrics()
         self.switches = Switches(
             self._switches_rang, started=self._daemon_started, ended=self._daemon_ended
         )
@@ -94,7 +96,7 @@ class Sidecar:
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         async with contextlib.AsyncExitStack() as stack:
-            control = Control(self.roster.facts.instance, self.status)
+            control = Control(self.roster.facts.instance, self.status, self.measured)
             stack.push_async_callback(control.stop)
             await control.start()
             self._executor = ThreadPoolExecutor(1, thread_name_prefix="pass")
@@ -360,10 +362,12 @@ class Sidecar:
                 scope = None
             done = await self._loop.run_in_executor(self._executor, work)
         except OSError as error:
+            self.metrics.failed(world, scope, self._loop.time() - now)
             self._plane_failed(error)
             self.debounce.done(scope, self._loop.time(), wrote=False)
             return
         self.plane_error = ""
+        self.metrics.passed(world, scope, done, self.roster.owners, self._loop.time() - now)
         self._tell_userspace(done)
         if scope is None:
             self.roster.recount()
@@ -481,6 +485,10 @@ class Sidecar:
             configuration_errors=list(self.config_errors),
             data_plane_error=self.plane_error,
         )
+
+    def measured(self) -> bytes:
+        """Return the metrics as text, for the control socket."""
+        return self.metrics.text(self.board, self.engines.states())
 
     def _told_to_stop(self, number: int) -> None:
         log.info("stopping", signal=signal.Signals(number).name)

@@ -11,13 +11,16 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from model.resources import Link
-from reconciler import control
+from reconciler import __version__, control
+from reconciler.metrics import SCOPES
 from tests.kernel.lab import Lab, sh
 from tests.kernel.test_forward import talk
 
@@ -312,7 +315,7 @@ def _tentative(lab: Lab, name: str) -> bool:
 
 @pytest.mark.proves("defect 12")
 def test_defect_12_configuration_is_reloaded_and_what_is_done_can_be_asked(lab: Lab) -> None:
-    """A file's change, plans and status as data, the control socket. There are no metrics yet."""
+    """A file's change, plans and status as data, the control socket."""
     lab.add("node_1", "server")
     lab.config(NET)
     file = str(lab.directory / "net.yaml")
@@ -332,6 +335,66 @@ def test_defect_12_configuration_is_reloaded_and_what_is_done_can_be_asked(lab: 
         assert asked
         assert asked["connected"] is True
         assert {link["key"] for link in asked["links"]} == {"node_1:eth0", "server:eth0"}
+
+
+@pytest.mark.proves("defect 12")
+def test_defect_12_what_the_sidecar_does_is_counted(lab: Lab) -> None:
+    lab.add("node_1", "server")
+    lab.config(NET)
+    with lab.sidecar("--interval", "1"):
+        lab.until_log("All links connected")
+        # The next look at everything finds in place what it made.
+        looks = ("relink_passes_total", "in_place", "everything")
+        lab.wait_for(lambda: _metrics(lab)[looks] >= 1)
+        first = _metrics(lab)
+        assert first["relink_links", "Ready"] == 2
+        assert first["relink_engine_connected", "netns"] == 1
+        assert first["relink_build_info", __version__] == 1
+        assert first["relink_changes_total", "create", "link"] == 5, "a bridge, two ends twice"
+        assert sum(count for name, count in first.items() if "drift" in name[0]) == 0
+
+        lab.ip("node_1", *"addr del 10.0.0.1/24 dev eth0".split())  # noqa: SIM905
+        address = ("relink_drift_repaired_total", "create", "address")
+        lab.wait_for(lambda: _metrics(lab)[address] == 1)
+        lab.ip("", *"link set s1 down".split())  # noqa: SIM905
+        bridge = ("relink_drift_repaired_total", "modify", "link")
+        lab.wait_for(lambda: _metrics(lab)[bridge] >= 1)
+        lab.ip("", *"link del server-eth0".split())  # noqa: SIM905
+        ends = ("relink_drift_repaired_total", "create", "link")
+        lab.wait_for(lambda: _metrics(lab)[ends] == 2)
+        second = _metrics(lab)
+        for name in (address, bridge, ends):
+            changes = ("relink_changes_total", *name[1:])
+            assert second[changes] == first[changes] + second[name]
+        timed = [("relink_pass_duration_seconds_count", scope) for scope in SCOPES]
+        assert sum(second[scope] for scope in timed) >= sum(first[scope] for scope in timed) + 3
+
+        # Another configuration and a new life of a container are no drift, a refusal is a failure.
+        before = sum(count for name, count in second.items() if "drift" in name[0])
+        lab.restart("server")
+        lab.wait_for(lambda: lab.pings("server", "10.0.0.1"))
+        lab.config(NET.replace("10.0.0.1/24}", "10.0.0.7/24, route: 10.5.0.0/16 via 10.77.0.1}"))
+        lab.wait_for(lambda: _metrics(lab)["relink_links", "Ready"] == 1)
+        third = _metrics(lab)
+        assert sum(count for name, count in third.items() if "drift" in name[0]) == before
+        assert sum(count for name, count in third.items() if "failures" in name[0]) >= 1
+
+    done = lab.reconcile("metrics")
+    assert done.returncode == 1
+    assert "no sidecar answers here; start one, or name it by --instance" in done.stderr
+
+
+def _metrics(lab: Lab) -> Counter[tuple[str, ...]]:
+    """What a sidecar counted, by name and its labels' values in the order of the labels' names."""
+    done = lab.reconcile("metrics")
+    assert done.returncode == 0, done.stderr
+    return Counter(
+        {
+            (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(done.stdout)
+            for sample in family.samples
+        }
+    )
 
 
 @pytest.mark.needs("netem")
