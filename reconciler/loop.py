@@ -197,6 +197,7 @@ class Sidecar:
         """Forget what was learned of a container that stopped, started or restarted."""
         self._bell.forget(ns)
         self.runs.forget(ns)
+        self.metrics.forget(ns)
         self.commands = {key: each for key, each in self.commands.items() if key.ns != ns}
         plane, owners = self.roster.facts.plane, self.roster.owners
         self.ledger.forget(
@@ -331,6 +332,7 @@ class Sidecar:
 
     async def _look(self, world: World, scope: frozenset[NsKey] | None, start: Start) -> None:
         departed = sorted(self.roster.departed)
+        owners = dict(self.roster.owners)  # as they are now: a container may stop meanwhile
         hands = Hands(switches=self.switches, start=start)
         in_sync = self.engines.in_sync
         now = self._loop.time()
@@ -367,7 +369,7 @@ class Sidecar:
             self.debounce.done(scope, self._loop.time(), wrote=False)
             return
         self.plane_error = ""
-        self.metrics.passed(world, scope, done, self.roster.owners, self._loop.time() - now)
+        self.metrics.passed(world, scope, done, owners, self._loop.time() - now)
         self._tell_userspace(done)
         if scope is None:
             self.roster.recount()

@@ -101,6 +101,10 @@ class Metrics:
         outcome = "failed" if failures else "changed" if changes else "in_place"
         self._note(world, scope, outcome, seconds)
 
+    def forget(self, ns: NsKey) -> None:
+        """A container begins a new life: what is missing in it is no drift."""
+        self._in_place.pop(ns, None)
+
     def _drift(
         self, world: World, changes: Iterable[Change], owners: Mapping[str, NsKey]
     ) -> Iterator[Change]:
@@ -108,9 +112,10 @@ class Metrics:
         for step in changes:
             ns = _owner(step, world, owners)
             wanted = world.wirings.get(ns)
-            # A new life of a container, or another configuration, has a wiring of its own.
+            # Another configuration has wirings of its own.
             same = wanted is not None and self._in_place.get(ns) is wanted
-            if same and step.key.type != "command":  # how one ended is no drift
+            # What goes is of a container that has gone; and how a command ended is no drift.
+            if same and step.after is not None and step.key.type != "command":
                 yield step
 
     def _note(
