@@ -12,8 +12,9 @@ from hypothesis import settings
 from tests import ledger
 from tests.lab import features
 
-# No deadline for a single example, since test machines are shared.
-settings.register_profile("relink", deadline=None)
+# No deadline for a single example, since test machines are shared. Where every change is judged, by
+# the same examples each time; elsewhere by new ones, which is how new faults are found.
+settings.register_profile("relink", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("relink")
 
 _LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()  # test → what is amiss with this kernel
