@@ -31,6 +31,12 @@ def test_what_is_typed_with_two_engines_and_with_none_is_all_that_is_told() -> N
     assert [*docker, *podman, *namespaces] == steps(file)
 
 
+def test_two_words_with_a_remark_behind_them_are_a_command_and_no_table() -> None:
+    commands = [step.command for step in steps(EXAMPLES / "test9-compose.yaml")]
+    assert commands[0] == "export BRIDGE_MODE=linux"
+    assert len(commands) == 5
+
+
 OTHER = """\
 # A picture, a table, and what is typed:
 #

@@ -27,7 +27,7 @@ from tests.lab.waiting import patient, until
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PROGRAMS = ("docker", "podman", "reconcile", "ip", "curl", "echo", "export")
 _INDENTED = re.compile(r"#     +(\S.*)")
-_NO_COMMAND = re.compile(r".*(---|===)|\S+( \S+)?  +[^#]")  # a picture, a table
+_NO_COMMAND = re.compile(r".*(---|===)|\S+( \S+)?  +[^# ]")  # a picture, a table
 _CLEANING = re.compile(r"\b(down|stop|rm|delete|destroy)\b")
 _LASTING = re.compile(r"\b(exec|logs|curl)\b")  # may be too early, and then is typed again
 
@@ -207,6 +207,7 @@ def session(
     """Have somebody at an example; what they started is gone afterwards, and its remains before."""
     shutil.copytree(EXAMPLES, directory / "examples")
     made = Session(steps(file, programs), directory, variables or {})
+    assert made.steps, f"the comment of {file.name} says nothing to type"
     made.exports = [step.command for step in made.steps if step.command.startswith("export ")]
     made.clean()
     made.exports = []
