@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from model.config import merge_links, parse
@@ -33,11 +33,16 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration, and what it was before it was typed."""
+    """A configuration, and what it was before it was typed.
+
+    `project` and `replicas` are what the compose files say of themselves: their name, and how many
+    containers a service has, where that is written.
+    """
 
     config: Config
     document: Node
     project: str = ""
+    replicas: Mapping[str, int] = field(default_factory=dict)
 
 
 NOTHING = Loaded(Config(), mapping(NOWHERE))
@@ -51,11 +56,12 @@ def load(sources: Sources) -> Loaded:
     """
     problems: list[Problem] = []
     parts: list[Node] = []
-    project = ""
+    project, replicas = "", dict[str, int]()
     for name in sources.compose_files:
         if root := _read(name, problems):
             parts += _networks_of_compose(root, problems)
             project = project or _project(root, sources.environment)
+            replicas.update(_replicas(root, sources.environment))
     for name in sources.network_files:
         if (root := _read(name, problems)) and root.value is not None:
             parts.append(root)
@@ -71,7 +77,27 @@ def load(sources: Sources) -> Loaded:
     if problems:
         raise ConfigError(problems)
     merged = merge_links(merged)
-    shape, sound = check_shape(merged, schema(sources.schema_file), sources.schema_file or "")
+    return Loaded(_typed(merged, wrong, sources.schema_file), merged, project, replicas)
+
+
+def load_shown(text: str, name: str) -> Config:
+    """Type what `--show-config` printed: JSON, already merged and interpolated.
+
+    Raises:
+        ConfigError: with everything that is wrong, each with its place in `name`.
+    """
+    _check_json(name, text)
+    root = parse_yaml(text.replace("\t", " "), name)
+    if root is None or not isinstance(root.value, Mapping):
+        message = "expected the mapping that `reconcile --show-config` prints"
+        raise ConfigError([Problem(Place(name), message)])
+    wrong: list[Problem] = []
+    return _typed(merge_links(_sections(root, wrong)), wrong, None)
+
+
+def _typed(merged: Node, wrong: list[Problem], schema_file: str | None) -> Config:
+    """Check and type a merged document, of which something may be known to be wrong already."""
+    shape, sound = check_shape(merged, schema(schema_file), schema_file or "")
     wrong += shape
     wrong += [p for p in unusable(merged) if p.place not in {other.place for other in wrong}]
     try:
@@ -80,7 +106,7 @@ def load(sources: Sources) -> Loaded:
         raise ConfigError([*wrong, *error.problems]) from error
     if wrong:
         raise ConfigError(wrong)
-    return Loaded(config, merged, project)
+    return config
 
 
 def _sections(part: Node, problems: list[Problem]) -> Node:
@@ -183,3 +209,13 @@ def _project(root: Node, environment: Mapping[str, str]) -> str:
         return ""
     value = interpolate(name, environment, []).value
     return value if isinstance(value, str) else ""
+
+
+def _replicas(root: Node, environment: Mapping[str, str]) -> Iterator[tuple[str, int]]:
+    """Yield the services of a compose file that say how many containers they have."""
+    for name, service in (root.get("services") or mapping(root.place)).items():
+        deploy = service.get("deploy") or mapping(root.place)
+        if scale := service.get("scale") or deploy.get("replicas"):
+            text = str(interpolate(scale, environment, []).value)
+            if text.isascii() and text.isdigit():
+                yield name, int(text[:6])  # more than a machine can run
