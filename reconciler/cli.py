@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from reconciler.sources import Loaded, Sources
 
 OK, FAILED, CHANGES = 0, 1, 2
-COMMANDS = ("status", "metrics", "validate", "show-config", "schema")
+COMMANDS = ("status", "metrics", "graph", "validate", "show-config", "schema")
+FORMATS = ("dot", "mermaid", "svg", "json")
 
 _DESCRIPTION = """\
 Keeps the network of containers exactly as declared.
@@ -29,6 +30,7 @@ commands:
   (none)        the sidecar: converge, then watch
   status        how each declared link is; asks the running sidecar, or looks itself
   metrics       what the running sidecar has counted, in Prometheus' text format
+  graph         draw what is declared; --live: how it is, too
   validate      check the configuration and touch nothing
   show-config   print the merged configuration as JSON
   schema        print the JSON Schema of the configuration
@@ -38,12 +40,13 @@ examples:
   reconcile --compose-file compose.yaml --dry-run      what would change?
   reconcile --network-file net.yaml --runtime netns --once
   reconcile --network-file net.yaml --destroy          take it all away again
+  reconcile graph --network-file net.yaml --format svg > net.svg
 
 exit codes:
   0   as declared; nothing to do; an orderly stop
   1   an error: in the words on the command line, the configuration, or while making it so;
       or something declared cannot be
-  2   --dry-run: there is something to do; status: not everything is as declared"""
+  2   --dry-run: there is something to do; status, graph --live: not everything is as declared"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -84,6 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     do.add_argument(
         "--check", action="store_true", help="status: print nothing; the exit code tells"
     )
+    do.add_argument(
+        "--format", choices=FORMATS,
+        help="graph: dot or svg (of graphviz), mermaid, or json (default: dot)",
+    )  # fmt: skip
+    do.add_argument("--live", action="store_true", help="graph: look at the kernel, and show it")
     where = parser.add_argument_group("where to look")
     where.add_argument(
         "--runtime", action="append", choices=("docker", "podman", "netns"), metavar="NAME",
@@ -165,6 +173,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.dry_run and options.destroy
     ):
         parser.error("--once, --dry-run and --destroy are three ways to run; choose one")
+    if (options.format or options.live) and options.command != "graph":
+        parser.error("--format and --live are for the command graph")
+    options.format = options.format or "dot"
     try:
         return _run(parser, options)
     except KeyboardInterrupt:
@@ -230,6 +241,12 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         ]
         print(f"Valid: {', '.join(counts) or 'nothing is declared'}.")
         return OK
+    if options.command == "graph" and not options.live:
+        from model import graph  # noqa: PLC0415
+        from reconciler import drawing  # noqa: PLC0415
+
+        mode = options.default_bridge_mode
+        return drawing.show(graph.declared(loaded.config, loaded.replicas, mode), options.format)
     return _live(options, loaded, found)
 
 

@@ -29,7 +29,7 @@ CONTEXT = (
     "constraints.txt",
     "pyproject.toml",
 )
-PACKAGES = ("actuators", "model", "observers", "reconciler")
+PACKAGES = ("actuators", "model", "observers", "reconciler", "tools")
 LABEL = "relink.lab.recipe"
 
 ALPINE = "alpine"

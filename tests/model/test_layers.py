@@ -50,7 +50,7 @@ def wrong_imports(layer: str, source: str, where: str) -> list[str]:
     found = []
     for line, name in imported(ast.parse(source), package):
         top = name.partition(".")[0]
-        inside = top in {*LAYERS, "tests", "bench", "examples"}
+        inside = top in {*LAYERS, "tests", "bench", "examples", "tools"}
         if inside and top not in MAY[layer]:
             found.append(f"{where}:{line}: {layer} imports {name}")
         if layer == "model" and not inside and top not in PURE:
@@ -102,6 +102,7 @@ def test_every_layer_has_modules() -> None:
         ("actuators", "from observers.links import read", "actuators imports observers.links"),
         ("actuators", "from ..observers import links", "actuators imports observers"),
         ("reconciler", "from tests.lab import compose", "reconciler imports tests.lab"),
+        ("reconciler", "import tools.net2dot", "reconciler imports tools.net2dot"),
     ],
 )
 def test_a_wrong_import_is_told_with_its_place(layer: str, source: str, said: str) -> None:

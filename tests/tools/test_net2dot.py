@@ -1,0 +1,82 @@
+"""net2dot as it is called: the JSON of --show-config on stdin, a graph on stdout."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+NET2DOT = [sys.executable, "-m", "tools.net2dot"]
+
+
+def run(given: bytes, *words: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [*NET2DOT, *words], input=given, capture_output=True, check=False, cwd=ROOT
+    )
+
+
+def test_what_show_config_prints_becomes_what_graph_prints() -> None:
+    words = [sys.executable, "-m", "reconciler.cli", "--compose-file",
+             "examples/test10-compose.yaml"]  # fmt: skip
+    shown = subprocess.run([*words, "--show-config"], capture_output=True, check=True, cwd=ROOT)
+    done = run(shown.stdout)
+    assert (done.returncode, done.stderr) == (0, b"")
+    parsed = subprocess.run(["dot", "-Tsvg"], input=done.stdout, capture_output=True, check=True)
+    assert parsed.stderr == b""
+    graph = subprocess.run([*words, "graph"], capture_output=True, check=True, cwd=ROOT)
+    # But for the number of replicas, which is compose's and not the network's.
+    alike = graph.stdout.decode().replace("node2 (×2)", "node2").replace("10.2.0.1 … 10.2.0.2/24",
+                                                                         "10.2.0.1/24")  # fmt: skip
+    assert done.stdout.decode() == alike
+
+
+def test_a_dollar_that_was_filled_in_already_is_left_alone() -> None:
+    text = '{"links": [{"service": "a$b", "bridge": "s", "ip": "10.0.0.1/24"}]}'
+    assert "a$b" in run(text.encode()).stdout.decode()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (b"", "(stdin):1:1: not JSON: Expecting value"),
+        (b"links: []", "(stdin):1:1: not JSON: Expecting value"),
+        (b"\xff", "(stdin): not UTF-8 text"),
+        (b"[1]", "(stdin): expected the mapping that `reconcile --show-config` prints"),
+        (b"null", "(stdin): expected the mapping that `reconcile --show-config` prints"),
+        (b'{"links": {}}', "(stdin):1:11: 'links' is a mapping, not a list"),
+        (b'{"links": [\n {"service": "a"}]}', "(stdin):2:2: a veth link needs 'bridge'"),
+        (b'{"lnks": []}', "unknown key 'lnks'"),
+        (b"[" * 100_000, "(stdin): nested too deeply"),
+    ],
+)
+def test_bad_input_is_an_error_with_its_place(given: bytes, says: str) -> None:
+    done = run(given)
+    assert (done.returncode, done.stdout) == (1, b"")
+    error = done.stderr.decode()
+    assert says in error
+    assert error.startswith("net2dot: ")
+    assert "Traceback" not in error
+
+
+def test_help_teaches_and_a_wrong_word_is_an_error() -> None:
+    helped = run(b"", "--help").stdout.decode()
+    assert "reconcile --show-config --compose-file compose.yaml | net2dot" in helped
+    wrong = run(b"{}", "--colour")
+    assert (wrong.returncode, wrong.stdout) == (1, b"")
+    assert "net2dot: unknown: --colour" in wrong.stderr.decode()
+
+
+def test_a_terminal_is_told_what_to_give_instead_of_waiting_for_ever() -> None:
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        NET2DOT, stdin=theirs, capture_output=True, text=True, check=False, cwd=ROOT, timeout=30
+    )
+    os.close(ours)
+    os.close(theirs)
+    assert done.returncode == 1
+    assert "reconcile --show-config … | net2dot" in done.stderr
