@@ -82,6 +82,8 @@ def run(options: Namespace, loaded: Loaded, sources: Sources) -> int:
             _list(roster, runtimes, must=not options.destroy)
         if options.command == "status":
             return _show_status(options, roster)
+        if options.command == "graph":
+            return _draw(options, roster)
         if options.destroy:
             return _destroy(options, roster)
         if options.dry_run:
@@ -337,6 +339,18 @@ def _show_status(options: Namespace, roster: Roster) -> int:
         text = status_text(data["links"], note, commands=data["commands"], colour=colour)
         print(text, end="")
     return OK if all(s.state == "Ready" for s in statuses) else CHANGES
+
+
+def _draw(options: Namespace, roster: Roster) -> int:
+    from model.graph import live  # noqa: PLC0415 - the sidecar draws nothing
+    from reconciler.drawing import show  # noqa: PLC0415
+    from reconciler.sights import sights  # noqa: PLC0415
+
+    seen = sights(_looked(roster))
+    graph = live(roster.config, roster.containers.values(), roster.facts, seen)
+    if failed := show(graph, options.format):
+        return failed
+    return OK if all(s.state == "Ready" for s in seen.values()) else CHANGES
 
 
 def _watch(

@@ -121,6 +121,28 @@ def _folded(steps: Iterable[Change]) -> Iterator[tuple[Change, str]]:
             yield step, f"{_subject(step.key)} {_summary(step.after or step.before)}".rstrip()
 
 
+def drift(steps: Iterable[Change], link: Key) -> tuple[str, ...]:
+    """Say how the parts of a link differ from what is declared.
+
+    A value that differs is written as in a plan: what is, an arrow, what is declared.
+    """
+    found = list(steps)
+    if any(step.key == link and step.before is None for step in found):
+        return ("not there",)
+    return tuple(_differs(step, link) for step in found)
+
+
+def _differs(step: Change, link: Key) -> str:
+    where = "" if step.key.dev in ("", link.dev) and step.key.ns == link.ns else f"{step.key.dev}: "
+    if isinstance(step.after, NatTable):  # as a whole, and that of all links of its namespace
+        return f"nat and forward in {step.key.ns} are others"
+    if step.action == "modify":
+        leaves = ", ".join(_leaf(f.name, f.before, f.after) for f in step.fields)
+        return f"{where}{_told_apart(step.key)}{leaves}"
+    words = {"create": "not there", "replace": "to be made anew", "delete": "to go"}
+    return f"{where}{_summary(step.after or step.before) or step.key.type} {words[step.action]}"
+
+
 def _is_way_back(step: Change) -> bool:
     """Tell whether a step is a detail of a forward, which its entry in the NAT table tells of."""
     match step.after:
