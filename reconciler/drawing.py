@@ -16,7 +16,7 @@ from reconciler.mermaid import as_mermaid
 from reconciler.render import JSON_VERSION
 
 OK, FAILED = 0, 1
-_SECONDS = 60  # for a thousand nodes graphviz takes about ten
+_SECONDS = 60  # a thousand containers on one switch take ten
 
 
 class DrawingError(Exception):
