@@ -67,9 +67,9 @@ def parse_mac(text: str) -> str:
     if not _MAC.fullmatch(mac):
         raise AddressError(f"{text!r} is not a MAC address, as 02:00:00:00:00:01")
     if int(mac[:2], 16) & 1:
-        raise AddressError(f"{text!r} is a multicast address (first octet is odd)")
+        raise AddressError(f"{text!r} is a multicast address (its first octet is odd)")
     if mac == "00:00:00:00:00:00":
-        raise AddressError("the zero address is no MAC address")
+        raise AddressError(f"{text!r} is the zero address; leave 'mac' out to be given one")
     return mac
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -41,9 +42,24 @@ MODES = {
     "ipvtap": tuple(ipvlan.MODES),
 }
 # Where the other side of a link is; the first is the default.
-BASES = {"veth": ("conlink",), "dummy": ("local",)}
 _STACKED_BASES = ("host", "conlink", "local")
-_NOT_PER_REPLICA = ("service", "container", "offset", "per-replica")
+BASES = {
+    "veth": ("conlink",),
+    "dummy": ("local",),
+    **dict.fromkeys(sorted(VLAN_FAMILY), _STACKED_BASES),
+}
+# Keys that only these kinds of link have, and keys that these cannot do without.
+ONLY_OF = {
+    "bridge": ("veth",),
+    "forward": ("veth",),
+    "ethtool": ("veth",),
+    "vlanid": ("vlan",),
+    "mode": tuple(MODES),
+    "outer-dev": ("veth", *sorted(VLAN_FAMILY)),
+    "mac": ("veth", "dummy", "vlan", "macvlan", "macvtap"),
+}
+NEEDED_BY = {"bridge": ("veth",), "vlanid": ("vlan",), "outer-dev": tuple(sorted(VLAN_FAMILY))}
+NOT_PER_REPLICA = ("service", "container", "offset", "per-replica")
 _PORTS = r"([0-9]{1,9})(?:-([0-9]{1,9}))?"
 _FORWARD = re.compile(rf"{_PORTS}:{_PORTS}/(tcp|udp)")
 _MOST_PORTS = 4096
@@ -100,8 +116,11 @@ def _list(root: Node, key: str) -> tuple[Node, ...]:
 
 
 def _text(node: Node, key: str) -> str:
+    """Return the scalar under `key` as text; empty if there is none, or something else."""
     child = node.get(key)
-    return str(child.value) if child else ""
+    if child is None or child.value is None or isinstance(child.value, Mapping | tuple):
+        return ""
+    return str(child.value)
 
 
 def _int(node: Node, key: str) -> int | None:
@@ -133,10 +152,13 @@ class _Reader:
     claims: list[_Claim] = field(default_factory=list)
 
     def wrong(self, node: Node, message: str) -> None:
-        self.problems.append(Problem(node.place, shorten(message)))
+        self.problems.append(Problem(node.place, shorten(message + node.origin())))
 
     def attempt(self, node: Node, parse: Callable[[str], T]) -> T | None:
         """Parse a node's text; a refusal becomes a problem at the node's place."""
+        if node.value is None or isinstance(node.value, Mapping | tuple):
+            self.wrong(node, "expected a text")
+            return None
         try:
             return parse(str(node.value))
         except (AddressError, OptionError, RouteError) as error:
@@ -146,13 +168,17 @@ class _Reader:
     def owner(self, node: Node) -> Owner | None:
         service, container = _text(node, "service"), _text(node, "container")
         if service and container:
-            message = "both 'service' and 'container' are given; one of them is allowed"
+            message = "both 'service' and 'container' are given; leave one of them out"
             self.problems.append(Problem(node.place_of(("container",), key=True), message))
             return None
         if service:
             return Owner("service", service)
         if container:
             return Owner("container", container)
+        for key in ("service", "container"):
+            if (child := node.get(key)) is not None:
+                self.wrong(child, f"{key!r} names nothing; give a name")
+                return None
         self.wrong(node, "neither 'service' nor 'container' is given; one of them is needed")
         return None
 
@@ -197,14 +223,15 @@ class _Reader:
         try:
             found = ipaddress.ip_address(str(child.value))
         except ValueError:
-            self.wrong(child, f"{child.value!r} is not an IP address")
+            message = f"{child.value!r} is not an IP address, as 10.0.1.1 or fd00::1"
+            self.wrong(child, message + ", without a prefix length" * ("/" in str(child.value)))
             return None
         if getattr(found, "scope_id", None):
             self.wrong(child, f"{child.value!r} has a zone, which is the business of one host")
             return None
         return found
 
-    def routes(self, node: Node, ips: tuple[IPInterface, ...], dev: str) -> tuple[RouteSpec, ...]:
+    def routes(self, node: Node, families: AbstractSet[int], dev: str) -> tuple[RouteSpec, ...]:
         parsed: list[RouteSpec] = []
         for part in _strings(node, "route"):
             spec = self.attempt(part, route.parse)
@@ -212,15 +239,14 @@ class _Reader:
                 continue
             if spec.dev and spec.dev != dev:
                 self.wrong(part, f"'dev {spec.dev}' is not this link; leave 'dev' out")
-            elif spec.type not in route.DEVICELESS and not any(
-                ip.version == spec.family for ip in ips
-            ):
+            elif spec.type not in route.DEVICELESS and spec.family not in families:
                 self.wrong(
                     part,
                     f"an IPv{spec.family} route needs an IPv{spec.family} address in 'ip'",
                 )
             elif any(other.identity == spec.identity for other in parsed):
-                self.wrong(part, f"a second route to {spec.identity}")
+                message = f"a second route to {spec.identity}"
+                self.wrong(part, f"{message}; leave one out, or give it another 'metric'")
             else:
                 parsed.append(spec)
         return tuple(parsed)
@@ -263,9 +289,10 @@ class _Reader:
                     ip.network.broadcast_address,
                 )
             ):
-                self.wrong(part, f"{ip.ip} is the network or broadcast address of {ip.network}")
+                message = f"{ip.ip} is the network or broadcast address of {ip.network}"
+                self.wrong(part, f"{message}; take another one of it")
             elif any(other.ip == ip.ip for other in parsed):
-                self.wrong(part, f"{ip.ip} is given twice")
+                self.wrong(part, f"{ip.ip} is given twice; leave one out")
             else:
                 parsed.append(ip)
                 if bridge := _text(node, "bridge"):
@@ -276,10 +303,17 @@ class _Reader:
     def link(self, node: Node) -> LinkSpec | None:
         owner = self.owner(node)
         kind = _text(node, "type") or "veth"
-        self.keys_of_kind(node, kind)
+        if kind in BASES:
+            self.keys_of_kind(node, kind)
+        else:
+            allowed = ", ".join(BASES)
+            self.wrong(node.get("type") or node, f"{kind!r} is no type; allowed: {allowed}")
         dev = _text(node, "dev") or "eth0"
         whose = f"{owner or 'a link'} dev {dev}"
         ips = self.ips(node, whose)
+        # Nobody knows of which family an address is that is wrong.
+        known = len(ips) == len(_strings(node, "ip"))
+        families = {ip.version for ip in ips} if known else {4, 6}
         mac, outer = node.get("mac"), _text(node, "outer-dev")
         if outer and kind == "veth":
             place = node.place_of(("outer-dev",))
@@ -295,7 +329,7 @@ class _Reader:
             ips=ips,
             mac=(self.attempt(mac, parse_mac) or "") if mac else "",
             mtu=_int(node, "mtu"),
-            routes=self.routes(node, ips, dev),
+            routes=self.routes(node, families, dev),
             nat=self.address(node, "nat"),
             netem=self.netem(node),
             mode=_text(node, "mode"),
@@ -305,13 +339,16 @@ class _Reader:
             offsets=self.offsets(node),
             per_replica=self.per_replica(node, owner),
         )
-        if spec.forwards and not ips:
-            self.wrong(node.get("forward") or node, "'forward' needs 'ip'")
+        if spec.forwards and not families:
+            self.wrong(
+                node.get("forward") or node, "'forward' needs an 'ip' that the ports lead to"
+            )
         if spec.mtu is not None and spec.mtu < 1280 and any(ip.version == 6 for ip in ips):
             # The kernel takes IPv6 off an interface below IPV6_MIN_MTU (include/linux/ipv6.h).
             self.wrong(node.get("mtu") or node, "IPv6 needs an mtu of 1280 or more")
-        if spec.nat and not any(ip.version == spec.nat.version for ip in ips):
-            self.wrong(node.get("nat") or node, f"'nat' needs an IPv{spec.nat.version} 'ip'")
+        if spec.nat and spec.nat.version not in families:
+            message = f"'nat' to {spec.nat} needs an IPv{spec.nat.version} address in 'ip'"
+            self.wrong(node.get("nat") or node, message)
         if any(ip.ip == spec.nat for ip in ips):
             self.wrong(node.get("nat") or node, f"{spec.nat} is the link's own address")
         return spec if owner else None
@@ -319,7 +356,7 @@ class _Reader:
     def base(self, node: Node, kind: str) -> str:
         allowed = BASES.get(kind, _STACKED_BASES)
         base = node.get("base")
-        if base is not None and base.value not in allowed:
+        if base is not None and base.value not in allowed and kind in BASES:
             expected = ", ".join(allowed)
             self.wrong(base, f"{base.value!r} is no base of {kind}; allowed: {expected}")
         return str(base.value) if base else allowed[0]
@@ -335,18 +372,19 @@ class _Reader:
         if given is None:
             return ()
         if owner and owner.kind == "container":
-            self.wrong(given, "'per-replica' is for links of a service")
+            self.wrong(given, "'per-replica' is for links of a service; leave it out")
             return ()
         whole = {key: n for key, n in node.items() if key not in ("offset", "per-replica")}
         found: list[LinkSpec] = []
         # What two replicas both claim is seen when they run: one of them may never do.
         reader = _Reader(self.problems)
         for entry in given.elements():
-            for key in _NOT_PER_REPLICA:
+            for key in NOT_PER_REPLICA:
                 if entry.get(key) is not None:
                     place = entry.place_of((key,), key=True)
-                    self.problems.append(Problem(place, f"{key!r} cannot differ per replica"))
-            own = {key: n for key, n in entry.items() if key not in _NOT_PER_REPLICA}
+                    message = f"{key!r} cannot differ per replica; give it for the whole link"
+                    self.problems.append(Problem(place, message))
+            own = {key: n for key, n in entry.items() if key not in NOT_PER_REPLICA}
             places = {**(node.key_places or {}), **(entry.key_places or {})}
             merged = Node({**whole, **own}, entry.place, places)
             if spec := reader.link(merged):
@@ -355,28 +393,17 @@ class _Reader:
 
     def keys_of_kind(self, node: Node, kind: str) -> None:
         """Check the keys that only some kinds of link have, or need."""
-
-        def only(key: str, *kinds: str) -> None:
+        for key, kinds in ONLY_OF.items():
             child = node.get(key)
             if child is not None and kind not in kinds:
-                self.wrong(child, f"{key!r} is for {', '.join(kinds)}, not for {kind}")
-
-        def needs(key: str, *kinds: str) -> None:
+                message = f"{key!r} is for {', '.join(kinds)}, not for {kind}"
+                self.wrong(child, f"{message}; leave it out, or give another 'type'")
+        for key, kinds in NEEDED_BY.items():
             if node.get(key) is None and kind in kinds:
                 self.wrong(node, f"a {kind} link needs {key!r}")
-
-        only("bridge", "veth")
-        needs("bridge", "veth")
-        only("forward", "veth")
-        only("ethtool", "veth")
-        only("vlanid", "vlan")
-        needs("vlanid", "vlan")
-        only("mode", *MODES)
-        only("outer-dev", "veth", *sorted(VLAN_FAMILY))
-        needs("outer-dev", *sorted(VLAN_FAMILY))
-        only("mac", "veth", "dummy", "vlan", "macvlan", "macvtap")
         if node.get("mac") is not None and _text(node, "mode") == "passthru":
-            self.wrong(node.get("mac") or node, "in mode passthru a link has its parent's 'mac'")
+            message = "in mode passthru a link has its parent's 'mac'; leave it out"
+            self.wrong(node.get("mac") or node, message)
         mode = node.get("mode")
         if mode is not None and kind in MODES and mode.value not in MODES[kind]:
             allowed = ", ".join(MODES[kind])
@@ -396,21 +423,21 @@ class _Reader:
             self.wrong(node.get("local") or node, "geneve has no 'local'; the route chooses it")
         elif local and local.version != remote.version:
             self.wrong(node.get("local") or node, f"{local} is not of the family of {remote}")
-        what = f"a {kind} tunnel with vni {_int(node, 'vni')} to {remote}"
-        whose = f"bridge {_text(node, 'bridge')}"
-        self.claims.append(_Claim((what,), what, whose, node.place))
-        if kind == "vxlan":
+        vni, whose = _int(node, "vni"), f"bridge {_text(node, 'bridge')}"
+        if vni is not None and kind == "vxlan":
             # vxlan_vni_in_use(), drivers/net/vxlan: whatever the remote is.
-            port = _int(node, "port") or vxlan.PORT
-            what = f"vxlan with vni {_int(node, 'vni')} on port {port}"
+            what = f"vxlan with vni {vni} on port {_int(node, 'port') or vxlan.PORT}"
             hint = "; the kernel has one for each vni and port: give another 'port', or use geneve"
             self.claims.append(_Claim((what,), what, whose, node.place, hint))
+        elif vni is not None:
+            what = f"a {kind} tunnel with vni {vni} to {remote}"
+            self.claims.append(_Claim((what,), what, whose, node.place))
         return TunnelSpec(
             place=node.place,
             type=kind,
             bridge=_text(node, "bridge"),
             remote=remote,
-            vni=_int(node, "vni") or 0,
+            vni=vni or 0,
             port=_int(node, "port") or 0,
             local=local,
             ttl=_int(node, "ttl") or 0,
@@ -427,7 +454,7 @@ class _Reader:
             return None
         words = tuple(str(word.value) for word in command.elements())
         if not (words[0] if words else str(command.value)).strip():
-            self.wrong(command, "'command' names no program")
+            self.wrong(command, "'command' names no program; its first word is empty")
             return None
         return CommandSpec(node.place, owner, words or ("sh", "-c", str(command.value)))
 
@@ -454,16 +481,20 @@ def _bridges(root: Node, links: list[LinkSpec], problems: list[Problem]) -> tupl
     """All switches: the declared ones first, then those that only links and tunnels name."""
     found: dict[str, BridgeSpec] = {}
     for node in _list(root, "bridges"):
-        name = _text(node, "bridge")
+        if not (name := _text(node, "bridge")):
+            continue
         mode: Any = _text(node, "mode") or None
         if name in found and found[name].mode != mode:
-            problems.append(Problem(node.place, f"bridge {name} is declared twice"))
+            modes = f"{found[name].mode or 'the default mode'} and {mode or 'the default mode'}"
+            message = f"bridge {name} is declared twice, as {modes}; leave one out"
+            problems.append(Problem(node.place, message))
         found[name] = BridgeSpec(node.place, name, mode)
     for link in links:
         if link.bridge:
             found.setdefault(link.bridge, BridgeSpec(link.place, link.bridge))
     for node in _list(root, "tunnels"):
-        found.setdefault(_text(node, "bridge"), BridgeSpec(node.place, _text(node, "bridge")))
+        if name := _text(node, "bridge"):
+            found.setdefault(name, BridgeSpec(node.place, name))
     return tuple(found.values())
 
 

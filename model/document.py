@@ -20,13 +20,23 @@ class Node:
     """A value with its place: a scalar, a list of nodes, or a mapping of nodes.
 
     `key_places` holds, for a mapping, where each key was written. `plain` marks an unquoted scalar,
-    whose type is decided again after interpolation (`mtu: ${MTU}` is a number).
+    whose type is decided again after interpolation (`mtu: ${MTU}` is a number). `written` is the
+    text before variables were replaced, where there were any.
     """
 
     value: Scalar | tuple[Node, ...] | Mapping[str, Node]
     place: Place
     key_places: Mapping[str, Place] | None = None
     plain: bool = False
+    written: str = ""
+
+    def origin(self) -> str:
+        """Return what a message about this value adds: how it was written, if with variables."""
+        if not self.written:
+            return ""
+        written = self.written if len(self.written) <= 60 else self.written[:57] + "…"
+        empty = "" if self.value else "; a variable that is not set is empty"
+        return f" (written as {written}{empty})"
 
     def get(self, key: str) -> Node | None:
         """Return the node under `key`, None if there is none or this is no mapping."""
@@ -52,6 +62,19 @@ class Node:
         if isinstance(self.value, tuple):
             return [node.bare() for node in self.value]
         return self.value
+
+    def at(self, path: Path) -> Node | None:
+        """Return the node at `path`, None where it leads nowhere."""
+        node: Node | None = self
+        for step in path:
+            if node is None:
+                return None
+            if isinstance(step, int):
+                elements = node.elements()
+                node = elements[step] if step < len(elements) else None
+            else:
+                node = node.get(step)
+        return node
 
     def place_of(self, path: Path, *, key: bool = False) -> Place:
         """Return the place of the value at `path` (with `key`, of the key that names it).
@@ -129,7 +152,8 @@ def interpolate(node: Node, environment: Mapping[str, str], problems: list[Probl
     except _VariableError as error:
         problems.append(Problem(node.place, shorten(str(error))))
         return node
-    return replace(node, value=resolve_plain(text) if node.plain else text)
+    value = resolve_plain(text) if node.plain else text
+    return replace(node, value=value, written=node.value)
 
 
 def unusable(node: Node) -> Iterator[Problem]:

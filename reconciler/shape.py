@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from model.document import Node, mapping, shorten
+from model.document import Node, resolve_plain, shorten
 from model.problems import ConfigError, Place, Problem
+
+_Path = tuple[str | int, ...]
 
 
 def schema_text() -> str:
@@ -33,12 +37,17 @@ def schema(path: str | None = None) -> dict[str, Any]:
     return found
 
 
-def check_shape(root: Node, shape: dict[str, Any], file: str) -> tuple[list[Problem], Node]:
+def check_shape(
+    root: Node, shape: dict[str, Any], file: str
+) -> tuple[list[Problem], frozenset[Place]]:
     """Check a document against a JSON Schema, which was read from `file`.
 
     Returns:
-        What the schema finds wrong, in words and with places; and the document without the entries
-        that have the wrong shape, so that the others can be checked further.
+        What the schema finds wrong, in words and with places; and the places of the values that
+        are wrong themselves, about which nothing more needs to be said.
+
+    Raises:
+        ConfigError: it is no schema.
     """
     from jsonschema import Draft202012Validator  # noqa: PLC0415 - 0.1 s that --version need not pay
     from jsonschema.exceptions import SchemaError  # noqa: PLC0415
@@ -50,45 +59,53 @@ def check_shape(root: Node, shape: dict[str, Any], file: str) -> tuple[list[Prob
     try:
         if file:  # ours is one; looking takes 20 ms
             Draft202012Validator.check_schema(shape)
-        errors = [(tuple(e.absolute_path), e) for e in validator.iter_errors(root.bare())]
+        found = [leaf for e in validator.iter_errors(root.bare()) for leaf in _leaves((), e)]
     except (SchemaError, Unresolvable, RecursionError) as error:
         message = getattr(error, "message", "") or str(error)
-        return [Problem(Place(file), f"not a usable schema: {message}")], mapping(root.place)
-    mistyped = {path for path, error in errors if error.validator == "type"}
+        raise ConfigError([Problem(Place(file), f"not a usable schema: {message}")]) from error
+    mistyped = {path for path, error in found if error.validator == "type"}
     problems = [
         problem
-        for path, error in errors
+        for path, error in found
         if error.validator == "type" or path not in mistyped  # a number has no wrong length, too
         for problem in _in_words(root, path, error)
     ]
-    unsound = {path[:2] for path, error in errors if error.validator != "additionalProperties"}
-    sound = root
-    for name, section in root.items():
-        kept = tuple(e for n, e in enumerate(section.elements()) if (name, n) not in unsound)
-        sound = sound.with_entry(name, Node(kept, section.place))
-    return problems, sound
+    of_a_part = ("additionalProperties", "required")  # the rest of the mapping may be right
+    told = {root.place_of(path) for path, error in found if error.validator not in of_a_part}
+    return problems, frozenset(told)
 
 
-def _in_words(root: Node, path: tuple[str | int, ...], error: Any) -> Iterable[Problem]:
-    place = root.place_of(path)
+def _leaves(above: _Path, error: Any) -> Iterator[tuple[_Path, Any]]:
+    """Yield what is wrong, with its path: of several alternatives, what the nearest one says.
+
+    The alternative of the value's own type tells more than "none of them fits".
+    """
+    path = (*above, *error.relative_path)
+    near = [e for e in error.context or () if e.validator != "type" or e.relative_path]
+    if error.validator == "anyOf" and near:
+        for inner in near:
+            yield from _leaves(path, inner)
+    else:
+        yield path, error
+
+
+def _in_words(root: Node, path: _Path, error: Any) -> Iterable[Problem]:
+    node = root.at(path)
+    place, origin = root.place_of(path), node.origin() if node else ""
     value = error.instance
     name, found = _named(path), shown(value)
     match error.validator:
         case "additionalProperties":
             allowed = error.schema.get("properties", {})
             for key in sorted(set(value) - set(allowed)):
-                message = f"unknown key {shorten(key)!r}; allowed: {', '.join(allowed)}"
+                near = get_close_matches(key.lower(), allowed, 1)
+                hint = f"did you mean {near[0]!r}? Allowed" if near else "allowed"
+                message = f"unknown key {shorten(key)!r}; {hint}: {', '.join(allowed)}"
                 if not path and key in ("services", "x-network"):
                     message += "; a compose file is given with --compose-file"
                 yield Problem(root.place_of((*path, key), key=True), message)
             return
         case "anyOf":
-            # The alternative of the value's own type tells more than "none of them fits".
-            near = [e for e in error.context if e.validator != "type" or e.relative_path]
-            if near:
-                for inner in near:
-                    yield from _in_words(root, (*path, *inner.relative_path), inner)
-                return
             kinds = [_A_TYPE[s["type"]] for s in error.validator_value if "type" in s]
             message = f"{name} is {found}, not {' or '.join(kinds)}"
         case "required":
@@ -100,7 +117,7 @@ def _in_words(root: Node, path: tuple[str | int, ...], error: Any) -> Iterable[P
         case "type":
             kinds = error.validator_value
             kinds = [_A_TYPE.get(k, k) for k in ([kinds] if isinstance(kinds, str) else kinds)]
-            message = f"{name} is {found}, not {' or '.join(kinds)}"
+            message = f"{name} is {found}, not {' or '.join(kinds)}{_quotes(value, error.schema)}"
         case "minimum" | "maximum":
             low, high = error.schema.get("minimum"), error.schema.get("maximum")
             message = f"{name} is {found}; allowed: {low} to {high}"
@@ -119,14 +136,24 @@ def _in_words(root: Node, path: tuple[str | int, ...], error: Any) -> Iterable[P
             )
         case _:
             message = f"{name}: {shorten(error.message)}"
-    yield Problem(place, message)
+    yield Problem(place, message + origin)
+
+
+def _quotes(value: object, expected: Mapping[str, Any]) -> str:
+    """Return what to do about a value that only its quotes make wrong, or the lack of them."""
+    if isinstance(value, str) and expected["type"] in ("integer", "number", "boolean"):
+        return "; leave out the quotes" if not isinstance(resolve_plain(value), str) else ""
+    if isinstance(value, bool | int | float) and expected["type"] == "string":
+        fits = re.search(expected.get("editor", {}).get("pattern", ""), str(value))
+        return "; put it in quotes" if fits else ""
+    return ""
 
 
 # The kernel has interfaces or directories of these names (net/core/dev.c, net/ipv4/devinet.c).
 _RESERVED = (".", "..", "all", "default", "lo")
 
 
-def _named(path: tuple[str | int, ...]) -> str:
+def _named(path: _Path) -> str:
     """Name the value at a path: `'mtu'`, `entry 2 of 'ip'`."""
     match path:
         case (*_, str(key)):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from model.config import merge_links, parse
 from model.declared import Config
-from model.document import Node, interpolate, mapping, merge, unusable
+from model.document import Node, interpolate, mapping, merge, shorten, unusable
 from model.problems import NOWHERE, ConfigError, Place, Problem
 from reconciler.shape import check_shape, schema, shown
 from reconciler.yaml_nodes import parse_yaml
@@ -72,7 +72,8 @@ def load(sources: Sources) -> Loaded:
         if isinstance(part.value, Mapping):
             merged = merge(merged, _sections(part, wrong))
         else:
-            message = "expected a mapping with links, bridges, tunnels or commands"
+            found = shown(part.bare())
+            message = f"this is {found}, not a mapping with links, bridges, tunnels or commands"
             problems.append(Problem(part.place, message))
     if problems:
         raise ConfigError(problems)
@@ -97,13 +98,13 @@ def load_shown(text: str, name: str) -> Config:
 
 def _typed(merged: Node, wrong: list[Problem], schema_file: str | None) -> Config:
     """Check and type a merged document, of which something may be known to be wrong already."""
-    shape, sound = check_shape(merged, schema(schema_file), schema_file or "")
+    shape, told = check_shape(merged, schema(schema_file), schema_file or "")
     wrong += shape
-    wrong += [p for p in unusable(merged) if p.place not in {other.place for other in wrong}]
+    wrong += [p for p in unusable(merged) if p.place not in told]
     try:
-        config = parse(sound)
+        config = parse(merged)
     except ConfigError as error:
-        raise ConfigError([*wrong, *error.problems]) from error
+        raise ConfigError([*wrong, *(p for p in error.problems if p.place not in told)]) from error
     if wrong:
         raise ConfigError(wrong)
     return config
@@ -119,7 +120,7 @@ def _sections(part: Node, problems: list[Problem]) -> Node:
         if name not in _SECTIONS or isinstance(section.value, tuple):
             entries[name] = section
         elif section.value is not None:
-            message = f"{name!r} is {shown(section.bare())}, not a list"
+            message = f"{name!r} is {shown(section.bare())}, not a list; begin each entry with '- '"
             problems.append(Problem(section.place, message))
     return Node(entries, part.place, part.key_places)
 
@@ -165,16 +166,20 @@ def _check_json(name: str, text: str) -> None:
 def _networks_of_compose(root: Node, problems: list[Problem]) -> Iterator[Node]:
     """Yield the x-network of a compose file and of each of its services, in that order."""
     if root.value is not None and not isinstance(root.value, Mapping):
-        problems.append(Problem(root.place, "not a compose file: expected a mapping"))
+        problems.append(
+            Problem(root.place, f"not a compose file but {shown(root.bare())}; expected a mapping")
+        )
         return
     if (top := root.get("x-network")) and top.value is not None:
         yield top
     services = root.get("services") or mapping(root.place)
     if not isinstance(services.value, Mapping | None):
-        problems.append(Problem(services.place, "'services' must be a mapping"))
+        message = f"'services' is {shown(services.bare())}, not a mapping"
+        problems.append(Problem(services.place, message))
     for name, service in services.items():
         if not isinstance(service.value, Mapping | None):
-            problems.append(Problem(service.place, f"service {name!r} must be a mapping"))
+            message = f"service {shorten(name)!r} is {shown(service.bare())}, not a mapping"
+            problems.append(Problem(service.place, message))
         network = service.get("x-network")
         if network and network.value is not None:
             yield _for_service(network, name)

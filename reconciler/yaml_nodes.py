@@ -56,7 +56,8 @@ def _in_yaml(error: yaml.MarkedYAMLError, text: str, name: str) -> Problem:
     if mark is None:
         return Problem(Place(name), problem)
     if began and "end of stream" in problem:
-        return Problem(Place(name, began.line + 1, began.column + 1), f"{error.context}: {problem}")
+        told = f"{error.context}: {problem}; it is not closed"
+        return Problem(Place(name, began.line + 1, began.column + 1), told)
     if "another document" in problem:
         problem = "a second document begins here; one is allowed in a file"
         return Problem(Place(name, mark.line + 1, mark.column + 1), problem)
@@ -69,7 +70,20 @@ def _in_yaml(error: yaml.MarkedYAMLError, text: str, name: str) -> Problem:
         )
     elif error.context:
         problem = f"{error.context}{_since(began, mark)}: {problem}"
-    return Problem(Place(name, mark.line + 1, mark.column + 1), problem)
+    hint = next((hint for words, hint in _HINTS if words in problem), "")
+    return Problem(Place(name, mark.line + 1, mark.column + 1), problem + hint)
+
+
+# What to do about some of what libyaml and PyYAML say.
+_HINTS = (
+    ("mapping values are not allowed", "; indent the key like its neighbours, or quote the value"),
+    ("'-' indicator", "; indent it like its neighbours"),
+    ("expected <block end>", "; indent it like its neighbours"),
+    ("expected ',' or", "; a bracket is not closed, or a comma is missing"),
+    ("undefined alias", "; an anchor, as &name, has to stand before the alias *name"),
+    ("unknown escape", "; write \\\\ for a backslash, or use single quotes"),
+    ("incompatible YAML", "; leave out the line that begins with %YAML"),
+)
 
 
 def _since(began: yaml.Mark | None, mark: yaml.Mark) -> str:
