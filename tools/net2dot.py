@@ -9,35 +9,37 @@ from collections.abc import Sequence
 from model.graph import declared
 from model.problems import ConfigError, Place, Problem
 from reconciler.drawing import show
+from reconciler.parsers import Parser
 from reconciler.sources import load_shown
 
 FAILED = 1
 _STDIN = "(stdin)"
 _HELP = """\
 example:
-  reconcile --show-config --compose-file compose.yaml | net2dot | dot -Tsvg > net.svg
+  reconcile show-config --compose-file compose.yaml > net.json
+  net2dot < net.json | dot -Tsvg > net.svg
+exit codes: 0 drawn; 1 an error"""
 
-exit codes:
-  0   drawn
-  1   an error, in words on stderr"""
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    return Parser(
+        prog="net2dot",
+        description="Draws what is declared, as dot, the language of graphviz.\n"
+        "Reads what `reconcile show-config` prints, on stdin.",
+        epilog=_HELP,
+        usage="net2dot < FILE",
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw the configuration on stdin; return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="net2dot",
-        description="Reads what `reconcile --show-config` prints on stdin; draws it for graphviz.",
-        epilog=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="reconcile --show-config … | net2dot",
-    )
-    _known, unknown = parser.parse_known_args(arguments)
+    _known, unknown = parser().parse_known_args(arguments)
     if unknown:
         print(f"net2dot: unknown: {' '.join(unknown)}\nTry 'net2dot --help'.", file=sys.stderr)
         return FAILED
     if sys.stdin.isatty():
-        parser.print_usage(sys.stderr)
-        return FAILED
+        parser().error("nothing on stdin; give it what `reconcile show-config` prints")
     try:
         config = load_shown(_text(), _STDIN)
     except ConfigError as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -13,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from reconciler import control
+from reconciler.arguments import parse, parser
 from reconciler.cli import main
+from reconciler.programs import PROGRAMS, parser_of
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -37,12 +41,48 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     return go
 
 
-def test_help_teaches_and_fits_a_screen(run: Run) -> None:
-    code, out, _ = run("--help")
-    assert code == 0
+def commands() -> list[tuple[str, ...]]:
+    """Every command of every console command, and the console commands themselves."""
+    found: list[tuple[str, ...]] = []
+    for program in PROGRAMS:
+        found.append((program,))
+        for action in parser_of(program)._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                found += [(program, name) for name in action.choices]
+    return found
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_help_teaches_and_fits_a_screen(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A screen is 80 x 24: what it does, an example, exit codes, and what is used most."""
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as stop:
+        parser_of(words[0]).parse_args([*words[1:], "--help"])
+    out, err = capsys.readouterr()
+    assert (stop.value.code, err) == (0, "")
+    lines = out.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    assert lines[0].startswith(f"usage: {' '.join(words)} ")
+    assert len(lines[2]) > 30, "no word of what it does"
+    assert "example" in out
     assert "exit codes:" in out
-    assert "examples:" in out
-    assert max(map(len, out.splitlines())) <= 100
+    (example,) = re.findall(rf"^  (?:eval \"\$\()?({words[0]} .*)$", out, re.MULTILINE)[-1:]
+    assert example.startswith(" ".join(words))
+
+
+def test_the_whole_help_has_every_option(run: Run) -> None:
+    code, whole, _ = run("--help-all")
+    assert code == 0
+    shown = set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", whole, re.MULTILINE))
+    assert shown == {
+        flag for action in parser()._actions for flag in action.option_strings if flag[1] == "-"
+    }
+    _, status, _ = run("status", "--help-all")
+    assert "--dataplane" in status
+    assert "--dataplane" not in run("status", "--help")[1]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +138,27 @@ def test_show_config_is_the_merged_configuration(run: Run) -> None:
 def test_schema_is_a_json_schema(run: Run) -> None:
     code, out, _ = run("schema")
     assert code == 0
-    assert json.loads(out)["$schema"].startswith("https://json-schema.org/")
+    assert json.loads(out)["title"] == "Relink network file"
+    assert json.loads(out)["$schema"] == "http://json-schema.org/draft-07/schema#"
+    assert "x-network" in json.loads(run("schema", "--compose")[1])["properties"]
+
+
+def test_options_may_stand_before_the_command_and_after_it(run: Run) -> None:
+    words = ("--network-file", "net.yaml", "show-config", "--network-config", "more.yaml")
+    code, out, _ = run(*words)
+    assert code == 0
+    assert [link["service"] for link in json.loads(out)["links"]] == ["a", "b"]
+    options = parse(
+        ["--runtime", "netns", "--default-mtu", "1400", "status", "--runtime", "podman"]
+    )
+    assert (options.runtime, options.default_mtu) == (["netns", "podman"], 1400)
+    assert parse(["status", "--default-mtu", "1400"]).default_mtu == 1400
+
+
+def test_an_option_of_another_command_is_refused(run: Run) -> None:
+    code, out, err = run("schema", "--once")
+    assert (code, out) == (1, "")
+    assert "unrecognized arguments: --once" in err
 
 
 def test_version_is_quick_because_it_imports_nothing(run: Run) -> None:

@@ -243,4 +243,4 @@ def test_words_for_a_picture_need_a_picture(
 ) -> None:
     with pytest.raises(SystemExit, match="1"):
         main(["validate", "--network-file", "net.yaml", *words])
-    assert "--format and --live are for the command graph" in capsys.readouterr().err
+    assert f"unrecognized arguments: {' '.join(words)}" in capsys.readouterr().err

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli import _parser, main
+from reconciler.arguments import parse
+from reconciler.cli import main
 
 NET = "links: [{service: a, bridge: s1, ip: 10.0.0.1/24, route: [default via 10.0.0.254]}]\n"
 COMPOSE = """\
@@ -102,7 +103,7 @@ def test_one_of_the_two_kinds_of_file_is_needed(run: Run) -> None:
 def test_the_defaults_are_conlinks(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("VERBOSE", "CONLINK_BRIDGE_MODE"):
         monkeypatch.delenv(name, raising=False)
-    options = _parser().parse_args([])
+    options = parse([])
     assert (options.default_bridge_mode, options.default_mtu) == ("auto", 65535)
     assert options.docker_socket == "/var/run/docker.sock"
     assert options.podman_socket == "/var/run/podman/podman.sock"
@@ -112,9 +113,9 @@ def test_the_defaults_are_conlinks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_options_come_from_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONLINK_BRIDGE_MODE", "patch")
     monkeypatch.setenv("VERBOSE", "1")
-    options = _parser().parse_args([])
+    options = parse([])
     assert (options.default_bridge_mode, options.verbose) == ("patch", True)
-    assert _parser().parse_args(["--default-bridge-mode", "ovs"]).default_bridge_mode == "ovs"
+    assert parse(["--default-bridge-mode", "ovs"]).default_bridge_mode == "ovs"
 
 
 def test_show_config_is_one_document_in_the_words_of_the_files(run: Run) -> None:

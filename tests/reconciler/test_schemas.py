@@ -151,6 +151,9 @@ ASKED_FOR = {
     "NODE_NAME_2": "lab_node_2",
     "NODE_ADDR": "10.0.1.1/24",
     "REMOTE": "192.0.2.7",
+    "HOST_INTERFACE": "ens3",
+    "NODE1_HOST_ADDRESS": "192.0.2.11/24",
+    "NODE2_HOST_ADDRESS": "192.0.2.12/24",
 }
 
 

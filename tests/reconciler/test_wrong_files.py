@@ -74,11 +74,12 @@ ACCEPTED = {
         "forward-same-port-twice.yaml", "ip-duplicate-on-bridge.yaml",
         "link-outer-dev-clash.yaml", "link-outer-dev-is-a-bridge.yaml", "merged-route-twice",
         "route-twice.yaml", "tunnel-same-port.yaml", "tunnel-same-twice.yaml", "ip-twice.yaml",
+        "passthru-not-alone.yaml",
     ),
     "it takes arithmetic": (
         "ip-broadcast-address.yaml", "ip-multicast-6.yaml", "ip-multicast.yaml",
         "ip-network-address.yaml", "ip-unspecified.yaml", "ip-zero.yaml", "mtu-ipv6.yaml",
-        "route-host-bits.yaml",
+        "route-host-bits.yaml", "nat-own-address.yaml", "tunnel-remote-nowhere.yaml",
     ),
     "patterns know the words of a language, not how they go together": (
         "ethtool-second-of-list.yaml", "netem-bad-unit.yaml", "netem-in-list.yaml",

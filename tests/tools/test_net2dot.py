@@ -65,7 +65,7 @@ def test_bad_input_is_an_error_with_its_place(given: bytes, says: str) -> None:
 
 def test_help_teaches_and_a_wrong_word_is_an_error() -> None:
     helped = run(b"", "--help").stdout.decode()
-    assert "reconcile --show-config --compose-file compose.yaml | net2dot" in helped
+    assert "net2dot < net.json | dot -Tsvg > net.svg" in helped
     wrong = run(b"{}", "--colour")
     assert (wrong.returncode, wrong.stdout) == (1, b"")
     assert "net2dot: unknown: --colour" in wrong.stderr.decode()
@@ -79,4 +79,4 @@ def test_a_terminal_is_told_what_to_give_instead_of_waiting_for_ever() -> None:
     os.close(ours)
     os.close(theirs)
     assert done.returncode == 1
-    assert "reconcile --show-config … | net2dot" in done.stderr
+    assert "give it what `reconcile show-config` prints" in done.stderr
