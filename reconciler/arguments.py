@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     _Group = argparse._ArgumentGroup  # noqa: SLF001
 
 _DESCRIPTION = """\
-Keeps the network of containers exactly as declared, until it is stopped."""
+Keeps the network of containers exactly as declared. Runs until it is stopped."""
 
 _EPILOG = """\
 example:
@@ -328,8 +328,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     whole = parser()
     options = whole.parse_args(arguments)
     for name in _LISTS:
-        both = [*(getattr(options, name) or ()), *getattr(options, _LATER + name, ())]
-        setattr(options, name, both)
+        if later := getattr(options, _LATER + name, None):
+            setattr(options, name, [*(getattr(options, name) or ()), *later])
     if options.default_bridge_mode not in _MODES:
         whole.error(f"CONLINK_BRIDGE_MODE must be one of {', '.join(_MODES)}")
     if sum((options.once, options.dry_run, options.destroy)) > 1 and not (

@@ -153,6 +153,25 @@ def test_options_may_stand_before_the_command_and_after_it(run: Run) -> None:
     )
     assert (options.runtime, options.default_mtu) == (["netns", "podman"], 1400)
     assert parse(["status", "--default-mtu", "1400"]).default_mtu == 1400
+    assert parse(["status", "--runtime", "netns"]).runtime == ["netns"]
+    assert parse(["--runtime", "netns", "status"]).runtime == ["netns"]
+
+
+@pytest.mark.parametrize("words", [(), ("status",)])
+def test_without_a_runtime_named_the_engines_that_are_there_are_meant(
+    run: Run, words: tuple[str, ...]
+) -> None:
+    assert parse(words).runtime is None
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind("engine.sock")
+        deaf.listen()
+        deaf.close()
+        options = ("--docker-socket", "engine.sock", "--podman-socket", "/y")
+        code, _, err = run(*words, *options, "--network-file", "net.yaml",
+                           *(() if words else ("--dry-run",)))  # fmt: skip
+    assert code == 1
+    assert "engine.sock" in err
+    assert "no container engine" not in err
 
 
 def test_an_option_of_another_command_is_refused(run: Run) -> None:
