@@ -22,9 +22,7 @@ demo: install
 	@scripts/prepare test
 
 lint: .test-tools
-	.venv/bin/ruff check .
-	.venv/bin/ruff format --check .
-	.venv/bin/mypy
+	@scripts/test lint
 
 test: .test-tools
 	@scripts/test
