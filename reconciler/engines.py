@@ -71,9 +71,7 @@ class Engines:
     def start(self) -> list[Coroutine[Any, Any, None]]:
         """Begin to listen; return the work that the event loop has to do for it."""
         self._loop = asyncio.get_running_loop()
-        self._processes: ProcessWatch[tuple[str, str]] = ProcessWatch(
-            lambda token, _fd: self._from_thread(token[0], Changed(token[1]))
-        )
+        self._processes: ProcessWatch[tuple[str, str]] = ProcessWatch(self._exited)
         for name, engine in self._engines.items():
             threading.Thread(
                 target=engine.runtime.watch,
@@ -93,6 +91,18 @@ class Engines:
     def _from_thread(self, name: str, bell: Doorbell) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
             self._loop.call_soon_threadsafe(self._rang, self._engines[name], bell)
+
+    def _exited(self, token: tuple[str, str], _descriptor: int) -> None:
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._life_ended, token)
+
+    def _life_ended(self, token: tuple[str, str]) -> None:
+        """Take it from the kernel at once: an engine may be slow to say so, or be gone itself."""
+        name, container_id = token
+        ns = self._roster.find(name, container_id)
+        if ns is not None:
+            self._new_life(ns)
+        self._rang(self._engines[name], Changed(container_id))
 
     def _rang(self, engine: _Engine, bell: Doorbell) -> None:
         match bell:

@@ -37,6 +37,7 @@ from reconciler.files import FileWatch
 from reconciler.metrics import Metrics
 from reconciler.passes import Pass, World, reason_of, run
 from reconciler.plan import Plan
+from reconciler.readiness import Readiness
 from reconciler.render import command_data, status_data
 from reconciler.retries import Ledger
 from reconciler.runs import Runs
@@ -72,6 +73,7 @@ class Sidecar:
         self.debounce = Debounce()
         self.board = Board()
         self.metrics = Metrics()
+        self.readiness = Readiness(roster.facts.instance)
         self.switches = Switches(
             self._switches_rang, started=self._daemon_started, ended=self._daemon_ended
         )
@@ -103,6 +105,7 @@ class Sidecar:
             stack.callback(self._executor.shutdown)
             stack.callback(self.switches.close)
             stack.callback(self.runs.close)
+            stack.callback(self.readiness.close)
             self._listen(stack)
             stack.push_async_callback(self._end_tasks)
             code = await self._serve()
@@ -187,6 +190,8 @@ class Sidecar:
                 self.board.expect(wanted.parts)
             else:
                 self.board.drop(each)
+            if not self.board.ready(each):
+                self.readiness.withdraw(each)
         self._announce()
         if ns is None or self.roster.is_about_all(frozenset({ns})):
             self.ring(None)
@@ -197,7 +202,7 @@ class Sidecar:
         """Forget what was learned of a container that stopped, started or restarted."""
         self._bell.forget(ns)
         self.runs.forget(ns)
-        self.metrics.forget(ns)
+        self.readiness.forget(ns)
         self.commands = {key: each for key, each in self.commands.items() if key.ns != ns}
         plane, owners = self.roster.facts.plane, self.roster.owners
         self.ledger.forget(
@@ -270,6 +275,7 @@ class Sidecar:
             return
         self.roster.reconfigure(loaded.config, self.roster.facts)
         self.board.clear()
+        self.readiness.close()
         log.info("configuration_loaded", links=len(loaded.config.links))
         self._roster_changed(None)
 
@@ -284,6 +290,7 @@ class Sidecar:
             if scope is not None and self.roster.is_about_all(scope):
                 scope = None
             await self._one_pass(scope)
+        self.readiness.close()  # nobody looks any more
         if self._failure or self.settings.keep_on_exit:
             log.info("stopped", links="kept")
             return 0
@@ -347,14 +354,11 @@ class Sidecar:
         def learn(opened: Opened) -> None:
             wirings = world.wirings
             plane = world.facts.plane
-            self._bell.learn(
-                opened,
-                {
-                    ns
-                    for ns in opened.sockets
-                    if ns != plane and ns in wirings and wirings[ns].parts
-                },
-            )
+            wired = {
+                ns for ns in opened.sockets if ns != plane and ns in wirings and wirings[ns].parts
+            }
+            self._bell.learn(opened, wired)
+            self.readiness.prepare({ns: opened.sockets[ns].fileno() for ns in wired})
 
         def work() -> Pass:
             return run(world, scope, also=departed, decide=decide, watch=learn, hands=hands)
@@ -362,6 +366,7 @@ class Sidecar:
         try:
             if await self._plane_is_another():
                 scope = None
+            self.readiness.begin()
             done = await self._loop.run_in_executor(self._executor, work)
         except OSError as error:
             self.metrics.failed(world, scope, self._loop.time() - now)
@@ -414,6 +419,8 @@ class Sidecar:
             log.error("pass_failed", reason=reason)
         self.plane_error = reason
         self.board.doubt(reason)
+        self.readiness.close()
+        self.readiness.settle({})
         self.connected = False
         self._loop.call_later(_AGAIN, self.ring, None)
 
@@ -454,6 +461,9 @@ class Sidecar:
         for status in self.board.put(judged, scope, looked):
             words = {"key": str(status.key), "state": status.state, "reason": status.message}
             log.warning("not_ready", **words)
+        about = {key.ns for key in judged}.union(self.readiness.told() if scope is None else scope)
+        in_sync = self.engines.in_sync
+        self.readiness.settle({ns: in_sync and self.board.ready(ns) for ns in about})
         self._announce()
 
     def _note_commands(self, done: Pass, scope: frozenset[NsKey] | None) -> None:

@@ -248,6 +248,11 @@ class Board:
         self._of.clear()
         self._unready.clear()
 
+    def ready(self, ns: NsKey) -> bool:
+        """Tell whether a container has declared links, and all of them are Ready."""
+        statuses = self._of.get(ns, {}).values()
+        return bool(statuses) and all(status.state == "Ready" for status in statuses)
+
     @property
     def connected(self) -> bool:
         """There are declared links of running containers, and all of them are Ready."""
