@@ -29,6 +29,12 @@ RUN apt-get update \
     && awk '$2 == "=>" && $1 !~ /^lib(c|m|z|ssl|crypto)\.so/ { print $3 }' linked | sort -u \
        | xargs cp -L -t /out/usr/lib
 
+# wait and copy, for containers to be wired: scripts, and programs for images without a shell.
+FROM debian:bookworm-slim AS tools
+RUN apt-get update && apt-get install --yes --no-install-recommends musl-tools
+COPY tools /src
+RUN /src/build /out && cp /src/*.sh /out
+
 FROM python:3.11-slim-bookworm
 LABEL org.opencontainers.image.title="relink" \
       org.opencontainers.image.description="Keeps the network of containers exactly as declared." \
@@ -40,6 +46,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/relink /opt/relink
 COPY --from=ovs /out/ /
+COPY --from=tools /out/ /tools/
 RUN ovs-vswitchd --version && ovsdb-server --version
 RUN mkdir -p /app/build && ln -s /opt/relink/bin/reconcile /app/build/conlink.js
 ENV PATH=/opt/relink/bin:$PATH PYTHONUNBUFFERED=1

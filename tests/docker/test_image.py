@@ -69,6 +69,12 @@ def test_the_image_is_small_and_holds_no_compiler() -> None:
     assert docker("run", "--rm", "--network=none", RELINK, "sh", "-c", look) == ""
 
 
+@pytest.mark.parametrize("name", ["wait", "wait.sh", "copy", "copy.sh"])
+def test_the_tools_for_other_containers_are_there(name: str) -> None:
+    said = docker("run", "--rm", "--network=none", f"--entrypoint=/tools/{name}", RELINK, "--help")
+    assert said.startswith(f"Usage: {name.removesuffix('.sh')} "), said
+
+
 def test_the_health_check_asks_the_sidecar() -> None:
     check = json.loads(docker("image", "inspect", "--format={{json .Config.Healthcheck}}", RELINK))
     assert check["Test"] == ["CMD", "reconcile", "status", "--check"]

@@ -40,7 +40,7 @@ RELINK = "relink"
 
 # What the Dockerfile installs is in the base already: its `apt-get install` needs no mirror.
 _IN_BASE = ("python3", "python3-venv", "ethtool", "iproute2", "nftables", "tcpdump")
-_IN_DEBIAN = ("openvswitch-switch",)
+_IN_DEBIAN = ("openvswitch-switch", "musl-tools")
 # Packages whose files are Python and what it is linked to.
 _OF_PYTHON = re.compile(
     r"(lib)?python3(\.11)?(-minimal|-stdlib)?|media-types|zlib1g|readline-common"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -230,15 +229,15 @@ def test_conditions_are_waited_for_in_turn(wait: Program, tmp_path: Path) -> Non
 # -------------------------------------------------------------------------------- command
 
 
-def test_the_command_replaces_it(wait: Program, tmp_path: Path) -> None:
+def test_the_command_replaces_it(inside: Program, net: int, tmp_path: Path) -> None:
     """Same process, words and environment as they are, and nothing else is left of it."""
     env = {
         "SRC": "x y", "_part": "kept?", "host": "a\nb", "line": "", "IFS": "x", "OPTIND": "7",
         "name": "\\", "option": "'",
     }  # fmt: skip
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        process = wait.start(
-            *("-c", "true", "-f", "/", "-i", "lo", "-t", f"tcp:{server.getsockname()[1]}"),
+    with listening(net, "127.0.0.1", 80):
+        process = inside.start(
+            *("-c", "true", "-f", "/", "-i", "lo", "-t", "tcp:80"),
             *("--timeout", "9", "--", sys.executable, "-c", TELL),
             *map(os.fsencode, HOSTILE),
             env=env,
