@@ -203,6 +203,7 @@ class Sidecar:
         self._bell.forget(ns)
         self.runs.forget(ns)
         self.readiness.forget(ns)
+        self.metrics.forget(ns)
         self.commands = {key: each for key, each in self.commands.items() if key.ns != ns}
         plane, owners = self.roster.facts.plane, self.roster.owners
         self.ledger.forget(
