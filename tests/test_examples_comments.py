@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.comments import EXAMPLES, steps
+from tools.site.comments import EXAMPLES, steps
 
 # test6-cfn.yaml is typed at AWS; test2-network.yaml is part of test2-compose.yaml.
 PLAYED = [

@@ -12,55 +12,68 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.comments import EXAMPLES, PROGRAMS, Session, session
+from tests.lab.comments import Session, session
 from tests.lab.compose import Compose
 from tests.lab.containers import Container, Interface
 from tests.lab.engine import HOME, docker
 from tests.lab.waiting import until
+from tools.site.comments import EXAMPLES, PROGRAMS
 
 pytestmark = pytest.mark.docker
 
 
 @contextlib.contextmanager
 def example(
-    file: str, directory: Path, project: str, programs: Sequence[str] = PROGRAMS, **variables: str
+    file: str,
+    directory: Path,
+    project: str,
+    programs: Sequence[str] = PROGRAMS,
+    transcript: str = "",
+    **variables: str,
 ) -> Iterator[tuple[Session, Compose]]:
     """Have somebody at an example, and the compose project that their commands make."""
     where = {"COMPOSE_PROJECT_NAME": project, **variables}
-    with session(EXAMPLES / file, directory, where, programs) as typist:
+    with session(EXAMPLES / file, directory, where, programs, transcript) as typist:
         yield typist, Compose(directory / "examples" / file, project, variables)
 
 
-def _example(name: str, file: str, **variables: str) -> object:
-    return pytest.param(file, variables, marks=pytest.mark.proves(f"example {name}"), id=name)
+def _example(name: str, file: str, transcript: str, **variables: str) -> object:
+    return pytest.param(
+        file, variables, transcript, marks=pytest.mark.proves(f"example {name}"), id=name
+    )
 
 
 @pytest.mark.parametrize(
-    ("file", "variables"),
+    ("file", "variables", "transcript"),
     [
         _example(
-            *("test3 compose", "test3-compose.yaml"),
+            *("test3 compose", "test3-compose.yaml", "test3-compose"),
             NODE_NAME_1="relink-first",
             NODE_NAME_2="relink-second",
         ),
-        _example("test4", "test4-multiple/modes/base/compose.yaml"),
+        _example("test4", "test4-multiple/modes/base/compose.yaml", "test4"),
+        _example("test9 linux", "test9-compose.yaml", "test9", BRIDGE_MODE="linux"),
         *(
-            _example(f"test9 {mode}", "test9-compose.yaml", BRIDGE_MODE=mode)
-            for mode in ("linux", "ovs", "patch", "auto")
+            _example(f"test9 {mode}", "test9-compose.yaml", "", BRIDGE_MODE=mode)
+            for mode in ("ovs", "patch", "auto")
         ),
-        _example("test10", "test10-compose.yaml"),
+        _example("test10", "test10-compose.yaml", "test10"),
     ],
 )
 def test_an_example_does_what_its_comment_says(
-    file: str, variables: dict[str, str], tmp_path: Path
+    file: str, variables: dict[str, str], transcript: str, tmp_path: Path
 ) -> None:
-    with example(file, tmp_path, "relink-example", **variables) as (typist, _):
+    at_it = example(file, tmp_path, "relink-example", transcript=transcript, **variables)
+    with at_it as (typist, _):
         typist.play()
 
 
 @pytest.mark.proves("example test1")
 def test_routed_pings_of_test1(tmp_path: Path) -> None:
-    with example("test1-compose.yaml", tmp_path, "relink-test1") as (typist, test1):
+    with example("test1-compose.yaml", tmp_path, "relink-test1", transcript="test1") as (
+        typist,
+        test1,
+    ):
         typist.play(before=" restart ")
         hosts = {name: test1.container(name).interfaces() for name in ("h1", "h2", "h3")}
         typist.play()
@@ -73,7 +86,10 @@ def test_routed_pings_of_test1(tmp_path: Path) -> None:
 
 @pytest.mark.proves("example test2")
 def test_live_scaling_of_test2(tmp_path: Path) -> None:
-    with example("test2-compose.yaml", tmp_path, "relink-test2") as (typist, test2):
+    with example("test2-compose.yaml", tmp_path, "relink-test2", transcript="test2") as (
+        typist,
+        test2,
+    ):
         typist.play(before="--scale node=5")
         before = _all_interfaces(test2)
         assert len(before) == 4
@@ -113,14 +129,16 @@ def test_an_orderly_stop_takes_every_link_away(tmp_path: Path) -> None:
 
 @pytest.mark.proves("example test3 docker")
 def test_a_network_file_alone_with_docker(tmp_path: Path) -> None:
-    with session(EXAMPLES / "test3-network.yaml", tmp_path, programs=["docker"]) as typist:
+    file = EXAMPLES / "test3-network.yaml"
+    with session(file, tmp_path, programs=["docker"], transcript="test3-docker") as typist:
         typist.play()
 
 
 @pytest.mark.proves("example test3 podman")
 def test_a_network_file_alone_with_podman(tmp_path: Path, podman: dict[str, str]) -> None:
     file = EXAMPLES / "test3-network.yaml"
-    with session(file, tmp_path, podman, programs=["podman"]) as typist:
+    programs = ["podman"]
+    with session(file, tmp_path, podman, programs, transcript="test3-podman") as typist:
         typist.play()
 
 
@@ -134,14 +152,14 @@ def test_two_hosts_on_one_switch_by_vxlan(tmp_path: Path) -> None:
 @pytest.mark.needs("geneve")
 @pytest.mark.proves("example test5 geneve")
 def test_two_hosts_on_one_switch_by_geneve(tmp_path: Path) -> None:
-    with session(EXAMPLES / "test5-geneve-compose.yaml", tmp_path) as typist:
+    with session(EXAMPLES / "test5-geneve-compose.yaml", tmp_path, transcript="test5") as typist:
         typist.play()
 
 
 @pytest.mark.needs("netem")
 @pytest.mark.proves("example test7")
 def test_addresses_mtu_and_delay_of_test7(tmp_path: Path) -> None:
-    with session(EXAMPLES / "test7-compose.yaml", tmp_path) as typist:
+    with session(EXAMPLES / "test7-compose.yaml", tmp_path, transcript="test7") as typist:
         typist.play()
         delayed, direct = (
             typist.run(step.command).stdout for step in typist.steps if "ping -c3" in step.command
@@ -153,7 +171,7 @@ def test_addresses_mtu_and_delay_of_test7(tmp_path: Path) -> None:
 @pytest.mark.needs("dummy", "8021q", "macvlan")
 @pytest.mark.proves("example test8")
 def test_host_interfaces_of_test8(tmp_path: Path) -> None:
-    with session(EXAMPLES / "test8-compose.yaml", tmp_path) as typist:
+    with session(EXAMPLES / "test8-compose.yaml", tmp_path, transcript="test8") as typist:
         typist.play()
 
 

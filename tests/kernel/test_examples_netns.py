@@ -22,7 +22,8 @@ import pytest
 import yaml
 
 from tests.kernel.lab import Lab, sh
-from tests.lab.comments import EXAMPLES, Step, session, steps
+from tests.lab.comments import session
+from tools.site.comments import EXAMPLES, Step, steps
 
 MODES = EXAMPLES / "test4-multiple" / "modes"
 NAMES = {"NODE_NAME_1": "first", "NODE_NAME_2": "second"}

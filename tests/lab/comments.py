@@ -1,86 +1,30 @@
-"""What an example's first comment says to type, and what one then sees; and typing it.
+"""Somebody who types what an example's first comment says (tools/site/comments.py), and sees it.
 
-It knows how comments are written, not what any example is about. Lines indented by five blanks are
-a picture, a table (its columns are two blanks apart) or commands, each of which begins with one of
-PROGRAMS; ` \\` continues it. Words in double quotes after `#`, behind a command or on the next
-line, are seen in what it prints; `until "words"` waits for them in a log. `&` leaves it running
-until the comment is at its end.
+It knows how commands are typed on this machine, not what any example is about. What was typed and
+seen is kept as a transcript where a name for it is given: the site's guides are made of those.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.lab.compose import command as compose_command
 from tests.lab.engine import environment
+from tests.lab.features import kernel
 from tests.lab.waiting import patient, until
+from tools.site import transcripts
+from tools.site.comments import EXAMPLES, PROGRAMS, Step, steps
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-PROGRAMS = ("docker", "podman", "reconcile", "ip", "curl", "echo", "export")
-_INDENTED = re.compile(r"#     +(\S.*)")
-_NO_COMMAND = re.compile(r".*(---|===)|\S+( \S+)?  +[^# ]")  # a picture, a table
 _CLEANING = re.compile(r"\b(down|stop|rm|delete|destroy)\b")
 _LASTING = re.compile(r"\b(exec|logs|curl)\b")  # may be too early, and then is typed again
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One command, the words that are seen in its output, and whether it is left running."""
-
-    command: str
-    seen: tuple[str, ...] = ()
-    left_running: bool = False
-
-
-def first_comment(file: Path) -> list[str]:
-    """Return the lines at the start of a file that are comments."""
-    lines = file.read_text().splitlines()
-    end = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    return lines[:end]
-
-
-def steps(file: Path, programs: Sequence[str] = PROGRAMS) -> list[Step]:
-    """Return what the first comment of an example says to type, in order.
-
-    Args:
-        file: the example.
-        programs: only what begins with these.
-
-    Raises:
-        ValueError: a line among commands begins with no program that is known here.
-    """
-    joined = re.sub(r"\\\n#\s+", "", "\n".join(first_comment(file)))
-    found: list[Step] = []
-    for block in _blocks(joined.splitlines()):
-        if _NO_COMMAND.match(block[0]):
-            continue
-        for line in block:
-            typed, _, remark = line.partition("#")
-            seen = tuple(re.findall(r'"([^"]+)"', remark))
-            typed = typed.strip()
-            if not typed:
-                found[-1] = Step(found[-1].command, found[-1].seen + seen, found[-1].left_running)
-            elif typed.split()[0] not in PROGRAMS:
-                raise ValueError(f"{file.name}: {typed}: begins with none of {', '.join(PROGRAMS)}")
-            else:
-                found.append(Step(typed.removesuffix("&").strip(), seen, typed.endswith("&")))
-    return [step for step in found if step.command.split()[0] in programs]
-
-
-def _blocks(lines: Iterable[str]) -> list[list[str]]:
-    """Return what is indented, without that: the lines of each block, between which is none."""
-    matches = [_INDENTED.fullmatch(line) for line in lines]
-    blocks = itertools.groupby(matches, key=bool)
-    return [[match[1] for match in block if match] for indented, block in blocks if indented]
 
 
 @dataclass(slots=True)
@@ -93,6 +37,7 @@ class Session:
     exports: list[str] = field(default_factory=list)
     running: list[tuple[Step, subprocess.Popen[str]]] = field(default_factory=list)
     position: int = 0
+    transcript: list[transcripts.Entry] = field(default_factory=list)
 
     def play(self, before: str = "") -> None:
         """Type what has not been typed, up to the first command that contains `before`.
@@ -112,6 +57,7 @@ class Session:
 
     def type(self, step: Step) -> None:
         """Type one command, and see what the comment promises."""
+        output = ""
         if step.command.startswith("export "):
             # What a test says of a variable is said after the comment, and holds.
             own = [f"export {name}='{value}'" for name, value in self.variables.items()]
@@ -140,11 +86,18 @@ class Session:
                 return f"exit {last[0].returncode}\n{last[0].stdout}\n{self.logs()}"
 
             until(promised, f"{step.command}: {step.seen}", explain=explain, period=0.2)
+            output = last[0].stdout
         else:
             done = self.run(step.command)
             good = done.returncode == 0 and all(each in done.stdout for each in step.seen)
             words = f"exit {done.returncode}\n{done.stdout}\n{self.logs()}"
             assert good, f"{step.command}: {step.seen}: {words}"
+            output = done.stdout
+        if not (step.left_running and step.seen):  # what that printed is known at the end
+            self._note(step, output)
+
+    def _note(self, step: Step, output: str) -> None:
+        self.transcript.append(transcripts.entry(step.command, output))
 
     def run(self, command: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the comment and return how it ended."""
@@ -168,10 +121,14 @@ class Session:
             words, _ = process.communicate(timeout=patient(30))
             missing = [each for each in step.seen if each not in words]
             assert not missing, f"{step.command}: exit {process.returncode}\n{words}"
+            self._note(step, words)
 
     def clean(self) -> str:
         """Type the last commands, which take everything away; return what went wrong."""
-        done = [self.run(step.command) for step in self.steps[self._last() :]]
+        done = []
+        for step in self.steps[self._last() :]:
+            done.append(self.run(step.command))
+            self._note(step, done[-1].stdout)
         return "\n".join(f"{each.args}\n{each.stdout}" for each in done if each.returncode)
 
     def _last(self) -> int:
@@ -203,14 +160,19 @@ def session(
     directory: Path,
     variables: Mapping[str, str] | None = None,
     programs: Sequence[str] = PROGRAMS,
+    transcript: str = "",
 ) -> Iterator[Session]:
-    """Have somebody at an example; what they started is gone afterwards, and its remains before."""
+    """Have somebody at an example; what they started is gone afterwards, and its remains before.
+
+    Under the name `transcript`, if there is one, what they typed and saw is kept.
+    """
     shutil.copytree(EXAMPLES, directory / "examples")
     made = Session(steps(file, programs), directory, variables or {})
     assert made.steps, f"the comment of {file.name} says nothing to type"
     made.exports = [step.command for step in made.steps if step.command.startswith("export ")]
     made.clean()
     made.exports = []
+    made.transcript = []
     failed = ""
     try:
         yield made
@@ -222,3 +184,15 @@ def session(
             with contextlib.suppress(ValueError):  # its output was read to the end before
                 process.communicate(timeout=patient(30))
     assert not failed, failed
+    if transcript:
+        where = f"{kernel()}, {_version(made.steps)}"
+        transcripts.write(transcript, transcripts.Transcript(where, tuple(made.transcript)))
+
+
+def _version(typed: Sequence[Step]) -> str:
+    """Return the name and the version of the first engine's program that was typed."""
+    engine = next(s.command.split()[0] for s in typed if s.command.startswith(("docker", "podman")))
+    composed = any(step.command.startswith("docker compose") for step in typed)
+    words = compose_command() if composed else (engine,)
+    said = subprocess.run([*words, "--version"], capture_output=True, text=True, check=True)
+    return said.stdout.partition(", build")[0].strip()

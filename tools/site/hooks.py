@@ -1,0 +1,235 @@
+"""What mkdocs calls while it builds the site: generated pages in, blocks filled, links checked.
+
+It joins the modules beside it and knows mkdocs; nothing else in here does. A page may have, on a
+line of its own, one of
+
+    <!-- site: include FILE "Heading" -->    a section of a file, without its heading
+    <!-- site: include FILE -->              the file but for its first heading
+    <!-- site: options -->                   the command line's options
+    <!-- site: keys NAME -->                 the keys of one definition of the schema
+    <!-- site: block FILE NUMBER -->         the NUMBERth fenced block of a file
+    <!-- site: file FILE -->                 a file of Python, whole
+    <!-- site: figures -->                   what the benchmarks measured
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+from reconciler import cli
+from tools.site import console, guides, links, reference, transcripts
+
+ROOT = Path(__file__).resolve().parents[2]
+FIGURES = ROOT / ".cache" / "bench.json"  # written by `make bench`
+REST = "*"  # in `nav`: every page that it does not name
+_MARKER = re.compile(r"<!-- site: (.+) -->")
+_ENGINES_LACK = (
+    '!!! note "Built without an engine"\n\n'
+    "    What the commands below print is recorded by tests that need root and a Docker engine.\n"
+    "    Those have not run here, so this page shows the commands alone.\n"
+)
+log = logging.getLogger("mkdocs.plugins.relink")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put the guides and the rest of the pages where `nav` has a place for them."""
+    guide_pages: list[Any] = ["guides/index.md"]
+    guide_pages += [{guide.title: guide.page()} for guide in guides.GUIDES]
+    named = {page for page in _named(config.nav) if page != REST}
+    docs = Path(config.docs_dir)
+    rest = sorted(str(file.relative_to(docs)) for file in docs.rglob("*.md"))
+    fill = {"guides": guide_pages, REST: [page for page in rest if page not in named]}
+    config.nav = [
+        {title: fill.get(part, part) if isinstance(part, str) else part}
+        for entry in config.nav or ()
+        for title, part in entry.items()
+        if not (isinstance(part, str) and fill.get(part) == [])
+    ]
+    return config
+
+
+def _named(nav: Any) -> list[str]:
+    match nav:
+        case str():
+            return [nav]
+        case dict():
+            return [page for part in nav.values() for page in _named(part)]
+        case list():
+            return [page for part in nav for page in _named(part)]
+    return []
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that are made here."""
+    files.append(File.generated(config, "guides/index.md", content=guides.index()))
+    for guide in guides.GUIDES:
+        page = File.generated(config, guide.page(), content=guides.markdown(guide))
+        files.append(page)
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 - mkdocs names the arguments
+    """Fill in what a page asks for, run its commands, and put in what they printed."""
+    place = f"docs/{page.file.src_uri}"
+    try:
+        whole = "\n".join(_included(line) for line in markdown.split("\n"))
+        return _filled(whole, place)
+    except console.BlockError as error:
+        said = str(error)
+        raise PluginError(said if said.startswith(place) else f"{place}:{said}") from None
+    except KeyError as error:
+        raise PluginError(f"{place}: {error.args[0]}") from None
+
+
+def _included(line: str) -> str:
+    match = _MARKER.fullmatch(line.strip())
+    if match is None:
+        return line
+    verb, *words = shlex.split(match[1])
+    if verb not in _VERBS:
+        raise KeyError(f"{line.strip()}: there is no {verb!r}; there are {', '.join(_VERBS)}")
+    return _VERBS[verb](*words)
+
+
+def _include(file: str, heading: str = "") -> str:
+    """Return a section without its heading, up to the next heading that is not below it."""
+    lines = (ROOT / file).read_text().split("\n")
+    if not heading:
+        return "\n".join(lines[1:])
+    for start, line in enumerate(lines):
+        if re.fullmatch(rf"#+ {re.escape(heading)}", line):
+            depth = line.index(" ")
+            rest = lines[start + 1 :]
+            above = re.compile(rf"#{{1,{depth}}} ")
+            end = next((n for n, each in enumerate(rest) if above.match(each)), len(rest))
+            return "\n".join(rest[:end]).strip()
+    raise KeyError(f"{file} has no heading {heading!r}")
+
+
+def _options() -> str:
+    return reference.options(cli._parser())  # noqa: SLF001 - made for nobody else to call
+
+
+def _keys(name: str) -> str:
+    return reference.keys(json.loads((ROOT / "model/schema.json").read_text()), name)
+
+
+def _block(file: str, number: str) -> str:
+    text = (ROOT / file).read_text()
+    fenced = [block for block in console.blocks(text) if block.language]
+    block = fenced[int(number) - 1]
+    return "\n".join(text.split("\n")[block.start : block.end])
+
+
+def _file(name: str) -> str:
+    return f'```python title="{name}"\n{(ROOT / name).read_text().strip()}\n```'
+
+
+def _figures() -> str:
+    if not FIGURES.exists():
+        return "There are none in this build: it was made where `make bench` had not been run.\n"
+    head = ["case", "containers", "median", "floor", "ratio", "target"]
+    rows = []
+    for row in json.loads(FIGURES.read_text()):
+        floor = "" if row["floor"] is None else f"{row['floor']:.3g} {row['unit']}"
+        ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
+        median = f"{row['median']:.3g} {row['unit']}"
+        rows.append([row["case"], str(row["n"]), median, floor, ratio, row["target"]])
+    return reference.table(head, rows)
+
+
+_VERBS: dict[str, Callable[..., str]] = {
+    "include": _include,
+    "options": _options,
+    "keys": _keys,
+    "block": _block,
+    "file": _file,
+    "figures": _figures,
+}
+
+
+def _filled(markdown: str, place: str) -> str:
+    """Return a page with what its commands print, from this run or from a transcript."""
+    if nobody := console.unproved(markdown, place):
+        raise console.BlockError("\n".join(nobody))
+    printed = console.run(console.session(markdown), place)
+    where: dict[str, str] = {}
+    for source in console.sources(markdown):
+        typed = console.of(markdown, source)
+        if source == "ci":
+            _check_ci(typed, place)
+            continue
+        transcript = transcripts.read(source)
+        try:
+            outputs = (
+                transcript.printed([console.bare(each) for each in typed]) if transcript else []
+            )
+        except KeyError as error:
+            transcript, why = None, f"the transcript {source!r} lacks `{error.args[0]}`"
+        else:
+            why = f"there is no transcript {source!r}"
+        if transcript is None:
+            if "CI" in os.environ:
+                raise KeyError(f"{why}; the tests that write it have not run")
+            log.info("%s: without outputs: %s", place, why)
+            where[source] = ""
+            continue
+        where[source] = transcript.where
+        for command, output in zip(typed, outputs, strict=True):
+            printed[command.line] = console.shortened(output)
+    return _with_origin(console.filled(markdown, printed), where)
+
+
+def _with_origin(page: str, where: dict[str, str]) -> str:
+    """Say below the page's heading or first paragraph where its transcripts are from."""
+    if not where:
+        return page
+    if not all(where.values()):
+        note = _ENGINES_LACK
+    else:
+        note = f"*Recorded on {'; '.join(dict.fromkeys(where.values()))}.*\n"
+    heading, _, rest = page.partition("\n\n")
+    return f"{heading}\n\n{note}\n{rest}"
+
+
+def _check_ci(typed: list[console.Command], place: str) -> None:
+    """Hold commands that are too much for a page against what runs every change."""
+    files = (".ci/run", "scripts/test", "Makefile")
+    lines = {line.strip() for file in files for line in (ROOT / file).read_text().splitlines()}
+    known = {line.partition("  #")[0].partition(" #")[0].strip() for line in lines}
+    stages = re.findall(r"^ {4}(\w+)\) ", (ROOT / "scripts/test").read_text() + " ", re.MULTILINE)
+    stages += re.findall(r"^ {4}(\w+)\)$", (ROOT / "scripts/test").read_text(), re.MULTILINE)
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for command in typed:
+        words = console.bare(command).split()
+        fine = (
+            console.bare(command) in known
+            or (words[0] == "scripts/test" and set(words[1:]) <= set(stages))
+            or (words[0] == "make" and words[1:] and set(words[1:]) <= set(targets))
+        )
+        if not fine:
+            raise console.BlockError(
+                f"{place}:{command.line + 1}: `{command.text}` is not run by {', '.join(files)}"
+            )
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Hold the built pages against themselves: links, anchors, and nothing from elsewhere.
+
+    Raises:
+        PluginError: there is a fault.
+    """
+    if faults := links.faults(Path(config.site_dir)):
+        raise PluginError("\n".join(faults))
