@@ -1,4 +1,4 @@
-.PHONY: help install demo lint test bench clean
+.PHONY: help install demo lint test docs image bench clean
 
 help:
 	@echo "make install   put everything into .venv; the command is .venv/bin/reconcile"
@@ -6,6 +6,8 @@ help:
 	@echo "make lint      style and types"
 	@echo "make test      everything: lint, here and (as root) on two more kernels, Docker and podman"
 	@echo "               some of it: scripts/test lint unit uml docker qemu coverage ledger"
+	@echo "make docs      the documentation site, into .cache/site"
+	@echo "make image     the image relink, labelled with the commit it was made of"
 	@echo "make bench     the figures, each beside a floor measured in the same run"
 	@echo "make clean     remove what the others made here"
 
@@ -27,8 +29,16 @@ lint: .test-tools
 test: .test-tools
 	@scripts/test
 
+docs: .test-tools
+	@scripts/docs
+	@echo "To read it: .venv/bin/python -m http.server --directory .cache/site --bind 127.0.0.1"
+
+image:
+	docker build --build-arg REVISION="$$(git rev-parse HEAD)" --tag relink .
+
 bench: install
-	.venv/bin/python -m bench
+	@mkdir -p .cache
+	.venv/bin/python -m bench --json .cache/bench.json
 
 clean:
 	rm -rf .venv .cache .coverage* .mypy_cache .pytest_cache .ruff_cache *.egg-info build dist

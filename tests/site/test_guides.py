@@ -26,11 +26,7 @@ def test_a_guide_types_what_the_comments_say_in_their_order(guide: Guide) -> Non
         if block.language == "console"
         for command in console.commands(block)
     ]
-    said = [
-        step.command
-        for file in guide.files
-        for step in steps(EXAMPLES / file, (*PROGRAMS, "reconcile"))
-    ]
+    said = [step.command for file in guide.files for step in steps(EXAMPLES / file, PROGRAMS)]
     assert typed == said
     assert console.unproved(page, guide.name) == []
 
@@ -40,7 +36,7 @@ def test_a_comment_has_prose_pictures_and_commands(tmp_path: Path) -> None:
     file.write_text(
         "# Two words\n# and two.\n#\n#     a --- b\n#     c ---'\n#\n# Type:\n#\n"
         '#     docker ps                # "nothing"\n'
-        '#     X=1 docker run \\\n#         image &\n#                # "more"\n'
+        '#     docker run \\\n#         image &\n#                # "more"\n'
         "\nlinks: []\n"
     )
     assert parts(file) == [
@@ -49,10 +45,10 @@ def test_a_comment_has_prose_pictures_and_commands(tmp_path: Path) -> None:
         Prose("Type:"),
         Step("docker ps", ("nothing",), shown=('docker ps                # "nothing"',)),
         Step(
-            "X=1 docker run image",
+            "docker run image",
             ("more",),
             left_running=True,
-            shown=("X=1 docker run \\", "    image &"),
+            shown=("docker run \\", "    image &"),
         ),
     ]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools.site.comments import EXAMPLES, PROGRAMS, Picture, Prose, Step, first_comment, parts
+from tools.site.comments import EXAMPLES, Picture, Prose, Step, first_comment, parts
 
 BUILD = ""  # instead of a transcript's name: the build itself runs it
 _PROMISE = re.compile(r'\s+# .*".*$')
@@ -58,7 +58,13 @@ GUIDES = (
     Guide(
         *("test3", "Containers by their names, with and without an engine"),
         *(("test3-network.yaml", "test3-compose.yaml"), "test3-compose"),
-        {"docker": "test3-docker", "podman": "test3-podman", "ip": BUILD, "reconcile": BUILD},
+        {
+            "docker": "test3-docker",
+            "podman": "test3-podman",
+            "ip": BUILD,
+            "export": BUILD,
+            "reconcile": BUILD,
+        },
     ),
     Guide(
         *("test4", "A network in several files, and commands"),
@@ -107,7 +113,7 @@ def _first_prose(guide: Guide) -> str:
 
 
 def _parts(file: str) -> list[Step | Prose | Picture]:
-    return parts(EXAMPLES / file, (*PROGRAMS, "reconcile"))
+    return parts(EXAMPLES / file)
 
 
 def _comment(guide: Guide, file: str) -> Iterator[str]:

@@ -28,7 +28,7 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from reconciler import cli
+from reconciler import arguments
 from tools.site import console, guides, links, reference, transcripts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,7 +119,7 @@ def _include(file: str, heading: str = "") -> str:
 
 
 def _options() -> str:
-    return reference.options(cli._parser())  # noqa: SLF001 - made for nobody else to call
+    return reference.options(arguments.parser())
 
 
 def _keys(name: str) -> str:

@@ -7,23 +7,43 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 
 def options(parser: argparse.ArgumentParser) -> str:
-    """Return the options of a parser as Markdown: a table for each group that has any."""
-    parts = []
+    """Return the options of a parser as Markdown: a table for each group, then for each command."""
+    parts = [
+        f"### {title[:1].upper()}{title[1:]}\n\n" + table(["option", ""], rows)
+        for title, rows in _groups(parser)
+    ]
+    known = {flag for action in parser._actions for flag in action.option_strings}  # noqa: SLF001
+    for name, command in _commands(parser).items():
+        rows = [row for _, rows in _groups(command, known) for row in rows]
+        if rows:
+            parts.append(f"### Of `{name}`\n\n" + table(["option", ""], rows))
+    return "\n".join(parts)
+
+
+def _groups(
+    parser: argparse.ArgumentParser, known: Iterable[str] = ()
+) -> Iterator[tuple[str, list[list[str]]]]:
     for group in parser._action_groups:  # noqa: SLF001 - argparse has no other way to ask
         rows = [
             [_names(action), _escaped(_help(action, parser))]
             for action in group._group_actions  # noqa: SLF001
             if action.option_strings and action.help != argparse.SUPPRESS
-        ]
+            and not set(action.option_strings) <= set(known)
+        ]  # fmt: skip
         if rows:
-            title = "general" if group.title == "options" else group.title or ""
-            parts.append(f"### {title[:1].upper()}{title[1:]}\n\n" + table(["option", ""], rows))
-    return "\n".join(parts)
+            yield "general" if group.title == "options" else group.title or "", rows
+
+
+def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    for action in parser._actions:  # noqa: SLF001
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            return dict(action.choices)
+    return {}
 
 
 def _names(action: argparse.Action) -> str:
