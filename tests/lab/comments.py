@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,7 +152,11 @@ class Session:
         return "\n".join([*self.exports, command])
 
     def _environment(self) -> dict[str, str]:
-        return {**environment(), **self.variables}
+        own = {
+            "DOCKER_COMPOSE": " ".join(compose_command()),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # where our commands are
+        }
+        return {**environment(), **own, **self.variables}
 
 
 @contextlib.contextmanager

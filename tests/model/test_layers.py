@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LAYERS = ("model", "observers", "actuators", "reconciler")
+LAYERS = ("model", "observers", "actuators", "reconciler", "tools")
 MAY = {
     "model": {"model"},
     "observers": {"model", "observers"},
     "actuators": {"model", "actuators"},
-    "reconciler": set(LAYERS),
+    "reconciler": {"model", "observers", "actuators", "reconciler"},
+    "tools": {"model", "reconciler", "tools"},
 }
 # All that the model may take from the standard library: computing, and nothing that can look at a
 # clock, a file, a socket, a process or chance.
@@ -103,6 +104,10 @@ def test_every_layer_has_modules() -> None:
         ("actuators", "from ..observers import links", "actuators imports observers"),
         ("reconciler", "from tests.lab import compose", "reconciler imports tests.lab"),
         ("reconciler", "import tools.net2dot", "reconciler imports tools.net2dot"),
+        ("reconciler", "from tools.mdc import cli", "reconciler imports tools.mdc"),
+        ("model", "import tools", "model imports tools"),
+        ("tools", "from observers.engine import Engine", "tools imports observers.engine"),
+        ("tools", "def f():\n    import actuators.links", "tools imports actuators.links"),
     ],
 )
 def test_a_wrong_import_is_told_with_its_place(layer: str, source: str, said: str) -> None:
