@@ -23,6 +23,7 @@ from model.keys import HOST, SELF, NsKey
 from model.replicas import Container
 from observers import nsid
 from observers.netlink import open_socket
+from observers.own import parse_own_id
 
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -246,17 +247,21 @@ def _open_container(
 def is_process_of(container: Container) -> bool:
     """Tell whether a container's pid is still a process of that container.
 
-    Engines name a container's control group after its id. Where no group tells (none is mounted,
-    or all of them are the root), the answer is yes.
+    Engines name a container's control group after its id, where they may make one: rootless podman
+    often may not, and then the files tell that are mounted into the container. Where all groups
+    are the root, or none is mounted, the answer is yes.
     """
     try:
         with open(f"/proc/{container.pid}/cgroup", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - hot path
             groups = file.read()
+        if container.id in groups:
+            return True
+        if all(line.rpartition(":")[2] in ("", "/") for line in groups.splitlines()):
+            return True
+        mounts = Path(f"/proc/{container.pid}/mountinfo").read_text(errors="replace")
     except OSError:
         return False
-    if container.id in groups:
-        return True
-    return all(line.rpartition(":")[2] in ("", "/") for line in groups.splitlines())
+    return parse_own_id(mounts, groups, hostname="") == container.id
 
 
 def inode_of(plane: NsKey) -> int:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,7 +12,7 @@ import pytest
 from tests.lab.comments import Session, session
 from tests.lab.compose import Compose
 from tests.lab.containers import Container, Interface
-from tests.lab.engine import HOME, docker
+from tests.lab.engine import docker
 from tests.lab.waiting import until
 from tools.site.comments import EXAMPLES, PROGRAMS
 
@@ -173,43 +170,6 @@ def test_addresses_mtu_and_delay_of_test7(tmp_path: Path) -> None:
 def test_host_interfaces_of_test8(tmp_path: Path) -> None:
     with session(EXAMPLES / "test8-compose.yaml", tmp_path, transcript="test8") as typist:
         typist.play()
-
-
-@pytest.fixture
-def podman(tmp_path: Path) -> dict[str, str]:
-    """Have podman with the images, and settings that suit a machine without CAP_SYS_RESOURCE."""
-    if shutil.which("podman") is None:
-        pytest.skip("podman is not installed; .ci/run runs it")
-    conf = tmp_path / "containers.conf"
-    conf.write_text(
-        "[engine]\n"
-        'runtime = "runc"\n'
-        'cgroup_manager = "cgroupfs"\n'
-        'events_logger = "file"\n'
-        'tmp_dir = "/run/relink-lab/podman-examples/tmp"\n'
-        "[containers]\n"
-        'default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n'
-    )
-    storage = tmp_path / "storage.conf"
-    storage.write_text(
-        "[storage]\n"
-        'driver = "overlay"\n'
-        f'graphroot = "{HOME}/podman-examples"\n'
-        'runroot = "/run/relink-lab/podman-examples/run"\n'
-    )
-    settings = {"CONTAINERS_CONF": str(conf), "CONTAINERS_STORAGE_CONF": str(storage)}
-    Path("/var/run/podman").mkdir(exist_ok=True)
-    for image in ("alpine", "relink"):
-        archive = tmp_path / f"{image}.tar"
-        docker("save", f"--output={archive}", image)
-        subprocess.run(
-            ["podman", "load", "--quiet", f"--input={archive}"],
-            env={**os.environ, **settings},
-            stdout=subprocess.DEVNULL,
-            check=True,
-        )
-        archive.unlink()
-    return settings
 
 
 def _shortest(ping: str) -> float:

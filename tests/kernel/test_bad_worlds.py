@@ -84,6 +84,42 @@ def test_a_reused_pid_is_never_entered(lab: Lab) -> None:
         stranger.wait()
 
 
+def test_a_container_without_a_control_group_is_known_by_its_files(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """As rootless podman makes them where it may not make groups."""
+    lab.add("node_1")
+    id_ = "4f" * 32
+    hostname = tmp_path / "overlay-containers" / id_ / "userdata" / "hostname"
+    hostname.parent.mkdir(parents=True)
+    hostname.write_text("node\n")
+    script = f"mount --bind {hostname} /etc/hostname && ip link set lo up && exec sleep 60"
+    process = subprocess.Popen(["unshare", "--net", "--mount", "sh", "-c", script])
+    try:
+        mounts = Path(f"/proc/{process.pid}/mountinfo")
+        lab.wait_for(lambda: f"{id_}/userdata/hostname" in mounts.read_text()
+                     and Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n")  # fmt: skip
+        roster = lab.roster(NET)
+        roster.put(
+            Container(
+                id=id_,
+                name="grouped",
+                runtime="podman",
+                netns=f"/proc/{process.pid}/ns/net",
+                pid=process.pid,
+                service="node",
+                number=7,
+            )
+        )
+        run(roster.world())
+        done = run(roster.world(), decide=lambda plan, _d: plan)
+        state = next(s for k, s in judge(done).items() if k.ns.name == "node_7")
+        assert (state.state, state.message) == ("Ready", "")
+    finally:
+        process.kill()
+        process.wait()
+
+
 def _inode(pid: int) -> int:
     return Path(f"/proc/{pid}/ns/net").stat().st_ino
 

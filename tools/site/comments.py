@@ -16,7 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-PROGRAMS = ("docker", "podman", "reconcile", "ip", "curl", "echo", "export", "aws", "tcpdump", "mdc", "relink-start")
+PROGRAMS = (
+    *("docker", "podman", "reconcile", "mdc", "relink-start", "ip", "curl", "echo", "export"),
+    *("aws", "tcpdump"),
+)
 _INDENT = "#     "
 _NO_COMMAND = re.compile(r" *(.*(---|===)|\S+( \S+)?  +[^# ])")  # a picture, a table
 

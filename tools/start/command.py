@@ -120,13 +120,11 @@ def _problems(request: Request) -> Iterator[Problem]:
 
 
 def _start(request: Request) -> str:
-    if request.mode == "docker":
-        return "start dockerd, or name its socket with --docker-socket"
-    return (
-        "start podman's service, as with 'systemctl --user start podman.socket' or "
-        f"'podman system service --time=0 unix://{request.socket} &', or name it with "
-        "--podman-socket"
-    )
+    how = {
+        "docker": "start dockerd",
+        "podman": "start podman's service, as with 'podman system service --time=0 &'",
+    }
+    return f"{how[request.mode]}, or name its socket with --{request.mode}-socket"
 
 
 def split(lists: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Path]]:
