@@ -10,7 +10,10 @@ COPY constraints.txt pyproject.toml ./
 RUN python -c "import tomllib as t; print(*t.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
         > requirements.txt \
     && python -m venv /opt/relink \
-    && /opt/relink/bin/pip install --no-cache-dir -c constraints.txt -r requirements.txt
+    && /opt/relink/bin/pip install --no-cache-dir -c constraints.txt -r requirements.txt \
+    # Tests, sources and stubs of libraries: nothing reads them.
+    && find /opt/relink/lib -type d -name tests -prune -exec rm -r {} + \
+    && find /opt/relink/lib -regex '.*\.\(c\|h\|pxd\|pyi\|pyx\)' -delete
 COPY . .
 RUN /opt/relink/bin/pip install --no-cache-dir --no-deps -c constraints.txt . \
     && /opt/relink/bin/pip uninstall --yes setuptools pip
@@ -36,9 +39,6 @@ COPY tools /src
 RUN /src/build /out && cp /src/*.sh /out
 
 FROM python:3.11-slim-bookworm
-LABEL org.opencontainers.image.title="relink" \
-      org.opencontainers.image.description="Keeps the network of containers exactly as declared." \
-      org.opencontainers.image.licenses="MPL-2.0"
 # nft is used by the sidecar, ethtool for settings without a typed form; ip, tc and tcpdump are for
 # people who look into it.
 RUN apt-get update \
@@ -49,6 +49,16 @@ COPY --from=ovs /out/ /
 COPY --from=tools /out/ /tools/
 RUN ovs-vswitchd --version && ovsdb-server --version
 RUN mkdir -p /app/build && ln -s /opt/relink/bin/reconcile /app/build/conlink.js
+# At the end, so that another commit makes no other layer: `make image` gives them.
+ARG SOURCE=""
+ARG REVISION=""
+ARG VERSION="0.1.0"
+LABEL org.opencontainers.image.title="relink" \
+      org.opencontainers.image.description="Keeps the network of containers exactly as declared." \
+      org.opencontainers.image.licenses="MPL-2.0" \
+      org.opencontainers.image.source="$SOURCE" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.version="$VERSION"
 ENV PATH=/opt/relink/bin:$PATH PYTHONUNBUFFERED=1
 HEALTHCHECK --interval=5s --timeout=5s --start-period=10s --retries=2 \
     CMD ["reconcile", "status", "--check"]

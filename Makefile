@@ -34,7 +34,8 @@ docs: .test-tools
 	@echo "To read it: .venv/bin/python -m http.server --directory .cache/site --bind 127.0.0.1"
 
 image:
-	docker build --build-arg REVISION="$$(git rev-parse HEAD)" --tag relink .
+	docker build --build-arg REVISION="$$(git rev-parse HEAD)" \
+	    --build-arg SOURCE="$$(git config --get remote.origin.url)" --tag relink .
 
 bench: install
 	@mkdir -p .cache

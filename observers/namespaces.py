@@ -139,7 +139,8 @@ def _returning() -> Iterator[int]:
             try:
                 _setns(home)
             except OSError as error:
-                raise StrandedError(str(error)) from error
+                if _inode(_OWN) != os.fstat(home).st_ino:  # else it has never left
+                    raise StrandedError(str(error)) from error
     finally:
         os.close(home)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.lab.compose import Compose, project
 from tests.lab.engine import docker
-from tests.lab.images import RELINK
+from tests.lab.images import RELINK, SOURCE
 from tests.lab.waiting import until
 
 pytestmark = pytest.mark.docker
@@ -62,11 +63,53 @@ def test_the_daemons_of_open_vswitch_start_in_it() -> None:
     assert docker("run", *options, RELINK, "sh", "-c", start).splitlines()[-1] == "s1"
 
 
-def test_the_image_is_small_and_holds_no_compiler() -> None:
+def test_the_image_is_small(measured: Callable[[str], None]) -> None:
+    """Here the base has the Debian packages that the Dockerfile installs."""
     size = int(docker("image", "inspect", "--format={{.Size}}", RELINK))
-    assert size < 250 * MILLION, f"{size / MILLION:.0f} MB"
-    look = "for name in cc gcc make pip; do command -v $name; done; true"
-    assert docker("run", "--rm", "--network=none", RELINK, "sh", "-c", look) == ""
+    lines = docker("history", "--no-trunc", "--format={{json .}}", RELINK).splitlines()
+    layers = [(each["Size"], each["CreatedBy"]) for each in map(json.loads, lines)]
+    names = {"/opt/relink": "Relink and its libraries", " in / ": "Open vSwitch",
+             "apt-get install": "programs", "/app/build": "conlink's name"}  # fmt: skip
+    found = [
+        f"{share} {next((name for part, name in names.items() if part in made), 'base')}"
+        for share, made in layers
+        if share != "0B"
+    ]
+    measured(f"{size / MILLION:.0f} MB: {', '.join(found)}")
+    assert size < 200 * MILLION, found
+
+
+@pytest.mark.parametrize(
+    ("what", "look"),
+    [
+        ("compilers", "for name in cc gcc make pip; do command -v $name; done; true"),
+        ("caches", "find /root/.cache /var/lib/apt/lists -mindepth 1 2>/dev/null; true"),
+        ("tests of libraries", "find /opt/relink -type d -name tests"),
+        ("their sources", r"find /opt/relink -name '*.pyx' -o -name '*.pyi' -o -name '*.c'"),
+        ("the source it is made of", "ls -d /src /build 2>/dev/null; true"),
+        (
+            "anything compiled twice",
+            "find /opt/relink -name '*.pyc' ! -path '*/__pycache__/*' -o -name '*.opt-*.pyc'",
+        ),
+    ],
+)
+def test_the_image_holds_no(what: str, look: str) -> None:
+    assert docker("run", "--rm", "--network=none", RELINK, "sh", "-c", look) == "", what
+
+
+def test_what_the_image_is_stands_in_its_labels() -> None:
+    version = tomllib.loads((SOURCE / "pyproject.toml").read_text())["project"]["version"]
+    tag = f"{RELINK}-labelled"
+    wanted = {"revision": "0123abc", "source": "somewhere"}
+    told = [f"--build-arg={name.upper()}={value}" for name, value in wanted.items()]
+    docker("build", "--quiet", "--network=none", *told, f"--tag={tag}", str(SOURCE), timeout=300)
+    try:
+        labels = json.loads(docker("image", "inspect", "--format={{json .Config.Labels}}", tag))
+    finally:
+        docker("image", "rm", tag)
+    said = {name.removeprefix("org.opencontainers.image."): words for name, words in labels.items()}
+    assert wanted.items() <= said.items()
+    assert (said["title"], said["licenses"], said["version"]) == ("relink", "MPL-2.0", version)
 
 
 @pytest.mark.parametrize("name", ["wait", "wait.sh", "copy", "copy.sh"])

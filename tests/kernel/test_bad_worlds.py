@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -202,3 +203,18 @@ def test_a_name_that_is_not_text_is_a_name(lab: Lab) -> None:
     assert (seen.returncode, seen.stderr) == (2, "")
     assert lab.reconcile("--network-file", file, "--once").returncode == 0
     assert lab.addresses("node_1", "eth0") == {"10.0.0.1/16"}
+
+
+@pytest.mark.parametrize("way", ["--once", "--dry-run", "status"])
+def test_without_any_right_it_says_which_it_needs(lab: Lab, way: str) -> None:
+    """As where compose's `user` has taken them away, whatever `cap_add` gives."""
+    lab.add("node_1")
+    lab.config(NET)
+    command = [sys.executable, "-m", "reconciler.cli", "--runtime=netns", way]
+    done = subprocess.run(
+        ["setpriv", "--bounding-set=-all", *command, f"--network-file={lab.directory}/net.yaml"],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("reconcile: not allowed to work with network namespaces")
+    assert "Traceback" not in done.stderr

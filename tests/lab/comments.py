@@ -30,7 +30,12 @@ _LASTING = re.compile(r"\b(exec|logs|curl)\b")  # may be too early, and then is 
 
 @dataclass(slots=True)
 class Session:
-    """Somebody who types the commands of one example, from a directory that has a copy of all."""
+    """Somebody who types the commands of one example, from a directory that has a copy of all.
+
+    Attributes:
+        behind: words that put a command on another machine.
+        compose: what `docker compose` is there.
+    """
 
     steps: list[Step]
     directory: Path
@@ -39,6 +44,8 @@ class Session:
     running: list[tuple[Step, subprocess.Popen[str]]] = field(default_factory=list)
     position: int = 0
     transcript: list[transcripts.Entry] = field(default_factory=list)
+    behind: Sequence[str] = ()
+    compose: Sequence[str] = field(default_factory=compose_command)
 
     def play(self, before: str = "") -> None:
         """Type what has not been typed, up to the first command that contains `before`.
@@ -65,7 +72,7 @@ class Session:
             self.exports = [*self.exports, step.command, *own]
         elif step.left_running:
             process = subprocess.Popen(
-                ["sh", "-c", self._script(step.command)],
+                [*self.behind, "sh", "-c", self._script(step.command)],
                 cwd=self.directory,
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
@@ -103,7 +110,7 @@ class Session:
     def run(self, command: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the comment and return how it ended."""
         return subprocess.run(
-            ["sh", "-c", self._script(command)],
+            [*self.behind, "sh", "-c", self._script(command)],
             cwd=self.directory,
             env=self._environment(),
             stdin=subprocess.DEVNULL,
@@ -148,7 +155,7 @@ class Session:
         command = re.sub(r"\blogs -f\b", "logs", command)
         if re.match(r"docker compose\b", command):
             command = re.sub(r" exec ", " exec -T ", command, count=1)  # there is no terminal
-            command = command.replace("docker compose", " ".join(compose_command()), 1)
+            command = command.replace("docker compose", " ".join(self.compose), 1)
         return "\n".join([*self.exports, command])
 
     def _environment(self) -> dict[str, str]:
@@ -190,14 +197,15 @@ def session(
                 process.communicate(timeout=patient(30))
     assert not failed, failed
     if transcript:
-        where = f"{kernel()}, {_version(made.steps)}"
-        transcripts.write(transcript, transcripts.Transcript(where, tuple(made.transcript)))
+        kept(transcript, made)
 
 
-def _version(typed: Sequence[Step]) -> str:
-    """Return the name and the version of the first engine's program that was typed."""
-    engine = next(s.command.split()[0] for s in typed if s.command.startswith(("docker", "podman")))
-    composed = any(step.command.startswith("docker compose") for step in typed)
-    words = compose_command() if composed else (engine,)
-    said = subprocess.run([*words, "--version"], capture_output=True, text=True, check=True)
-    return said.stdout.partition(", build")[0].strip()
+def kept(name: str, typist: Session) -> None:
+    """Keep what somebody typed and saw, and with what: the first engine's program."""
+    typed = [step.command for step in typist.steps]
+    engine = next(each.split()[0] for each in typed if each.startswith(("docker", "podman")))
+    composed = any(each.startswith("docker compose") for each in typed)
+    program = " ".join(typist.compose) if composed else engine
+    said = typist.run(f"{program} --version").stdout.partition(", build")[0].strip()
+    found = transcripts.Transcript(f"{kernel()}, {said}", tuple(typist.transcript))
+    transcripts.write(name, found)

@@ -21,7 +21,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -289,25 +289,33 @@ def shortened(output: str) -> str:
     return "\n".join([*lines[:half], left_out, *lines[-half:]])
 
 
-def filled(markdown: str, printed: dict[int, str]) -> str:
+def filled(
+    markdown: str, printed: Mapping[int, str], notes: Mapping[str, str] | None = None
+) -> str:
     """Return a page with what its commands printed below each of them.
 
     Args:
         markdown: the page.
         printed: by the lines of the commands; without an entry nothing is put there.
+        notes: what stands before the first block that is from a source, by the source.
     """
     lines = markdown.split("\n")
-    for block in reversed(list(blocks(markdown))):
-        if block.language != "console":
-            continue
+    consoles = [block for block in blocks(markdown) if block.language == "console"]
+    first: dict[str, int] = {}
+    for block in consoles:
+        first.setdefault(block.attributes.get("from", ""), block.start)
+    for block in reversed(consoles):
         body: list[str] = []
         for command in commands(block):
             body += command.shown
             if output := printed.get(command.line):
                 body += output.split("\n")
+        source = block.attributes.get("from", "")
+        note = (notes or {}).get(source, "") if first[source] == block.start else ""
         fence = f"{block.indent}```"
-        body = [f"{block.indent}{line}".rstrip() for line in body]
-        lines[block.start : block.end] = [f"{fence}console", *body, fence]
+        inside = [f"{block.indent}{line}".rstrip() for line in body]
+        before = note.split("\n") if note else []
+        lines[block.start : block.end] = [*before, f"{fence}console", *inside, fence]
     return "\n".join(lines)
 
 

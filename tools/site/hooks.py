@@ -8,7 +8,7 @@ line of its own, one of
     <!-- site: options -->                   the command line's options
     <!-- site: keys NAME -->                 the keys of one definition of the schema
     <!-- site: block FILE NUMBER -->         the NUMBERth fenced block of a file
-    <!-- site: file FILE -->                 a file of Python, whole
+    <!-- site: file FILE -->                 a file, whole
     <!-- site: figures -->                   what the benchmarks measured
 """
 
@@ -29,11 +29,13 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from reconciler import arguments
-from tools.site import console, guides, links, reference, transcripts
+from tools.site import console, guides, links, reference
+from tools.site.transcripts import read
 
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = ROOT / ".cache" / "bench.json"  # written by `make bench`
 REST = "*"  # in `nav`: every page that it does not name
+_CI = (".ci/run", "scripts/test", "Makefile")
 _MARKER = re.compile(r"<!-- site: (.+) -->")
 _ENGINES_LACK = (
     '!!! note "Built without an engine"\n\n'
@@ -134,7 +136,8 @@ def _block(file: str, number: str) -> str:
 
 
 def _file(name: str) -> str:
-    return f'```python title="{name}"\n{(ROOT / name).read_text().strip()}\n```'
+    language = {".py": "python", ".yaml": "yaml"}[Path(name).suffix]
+    return f'```{language} title="{name}"\n{(ROOT / name).read_text().strip()}\n```'
 
 
 def _figures() -> str:
@@ -165,64 +168,60 @@ def _filled(markdown: str, place: str) -> str:
     if nobody := console.unproved(markdown, place):
         raise console.BlockError("\n".join(nobody))
     printed = console.run(console.session(markdown), place)
-    where: dict[str, str] = {}
+    notes: dict[str, str] = {}
     for source in console.sources(markdown):
         typed = console.of(markdown, source)
         if source == "ci":
             _check_ci(typed, place)
             continue
-        transcript = transcripts.read(source)
-        try:
-            outputs = (
-                transcript.printed([console.bare(each) for each in typed]) if transcript else []
-            )
-        except KeyError as error:
-            transcript, why = None, f"the transcript {source!r} lacks `{error.args[0]}`"
-        else:
-            why = f"there is no transcript {source!r}"
-        if transcript is None:
-            if "CI" in os.environ:
-                raise KeyError(f"{why}; the tests that write it have not run")
+        where, outputs, why = _recorded(source, typed)
+        if why and "CI" in os.environ:
+            raise KeyError(f"{why}; the tests that write it have not run")
+        if why:
             log.info("%s: without outputs: %s", place, why)
-            where[source] = ""
-            continue
-        where[source] = transcript.where
-        for command, output in zip(typed, outputs, strict=True):
+        notes[source] = _ENGINES_LACK if why else f"*Recorded on {where}:*\n"
+        for command, output in zip(typed, outputs, strict=False):
             printed[command.line] = console.shortened(output)
-    return _with_origin(console.filled(markdown, printed), where)
+    return console.filled(markdown, printed, notes)
 
 
-def _with_origin(page: str, where: dict[str, str]) -> str:
-    """Say below the page's heading or first paragraph where its transcripts are from."""
-    if not where:
-        return page
-    if not all(where.values()):
-        note = _ENGINES_LACK
-    else:
-        note = f"*Recorded on {'; '.join(dict.fromkeys(where.values()))}.*\n"
-    heading, _, rest = page.partition("\n\n")
-    return f"{heading}\n\n{note}\n{rest}"
+def _recorded(source: str, typed: list[console.Command]) -> tuple[str, list[str], str]:
+    """Return where some commands were typed and what they printed, or why that is not known."""
+    transcript = read(source)
+    if transcript is None:
+        return "", [], f"there is no transcript {source!r}"
+    try:
+        outputs = transcript.printed([console.bare(command) for command in typed])
+    except KeyError as error:
+        return "", [], f"the transcript {source!r} lacks `{error.args[0]}`"
+    return transcript.where, outputs, ""
 
 
 def _check_ci(typed: list[console.Command], place: str) -> None:
     """Hold commands that are too much for a page against what runs every change."""
-    files = (".ci/run", "scripts/test", "Makefile")
-    lines = {line.strip() for file in files for line in (ROOT / file).read_text().splitlines()}
-    known = {line.partition("  #")[0].partition(" #")[0].strip() for line in lines}
-    stages = re.findall(r"^ {4}(\w+)\) ", (ROOT / "scripts/test").read_text() + " ", re.MULTILINE)
-    stages += re.findall(r"^ {4}(\w+)\)$", (ROOT / "scripts/test").read_text(), re.MULTILINE)
-    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    run, stages, make = ((ROOT / name).read_text() for name in _CI)
+    lines = {line.partition(" #")[0].strip() for text in (run, stages) for line in text.split("\n")}
+    cases = set(re.findall(r"^ {4}(\w+)\)", stages, re.MULTILINE))
     for command in typed:
-        words = console.bare(command).split()
-        fine = (
-            console.bare(command) in known
-            or (words[0] == "scripts/test" and set(words[1:]) <= set(stages))
-            or (words[0] == "make" and words[1:] and set(words[1:]) <= set(targets))
-        )
-        if not fine:
-            raise console.BlockError(
-                f"{place}:{command.line + 1}: `{command.text}` is not run by {', '.join(files)}"
-            )
+        program, *words = console.bare(command).split()
+        if not (
+            console.bare(command) in lines
+            or (program == "scripts/test" and words and set(words) <= cases)
+            or (program == "make" and words and set(words) <= _made(run, make))
+        ):
+            where = f"{place}:{command.line + 1}"
+            raise console.BlockError(f"{where}: `{command.text}` is not run by {', '.join(_CI)}")
+
+
+def _made(run: str, make: str) -> set[str]:
+    """Return the targets that CI makes, and what those need."""
+    needs = dict(re.findall(r"^([\w.-]+):(.*)$", make, re.MULTILINE))
+    found: set[str] = set()
+    left = re.findall(r"^make (\S+)", run, re.MULTILINE)
+    while left:
+        found.add(target := left.pop())
+        left += needs.get(target, "").split()
+    return found
 
 
 def on_post_build(config: MkDocsConfig) -> None:

@@ -53,7 +53,7 @@ def _names(action: argparse.Action) -> str:
         choices = "|".join(map(str, action.choices or ()))
         value = f" {action.metavar or choices or action.dest.upper()}"
     names = sorted(action.option_strings, key=lambda name: (not name.startswith("--"), name))
-    return "<br>".join(f"`{name}{value}`".replace("|", "\\|") for name in names)
+    return "<br>".join(f"`{name}{value}`" for name in names)
 
 
 def _help(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
@@ -127,7 +127,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return text for a cell: what is not code must not be taken for HTML."""
-    parts = text.replace("|", "\\|").replace("\n", " ").split("`")
-    parts[::2] = [part.replace("<", "&lt;") for part in parts[::2]]
+    """Return text for a cell: what is not code is neither HTML nor the end of the cell."""
+    parts = text.replace("\n", " ").split("`")
+    parts[::2] = [part.replace("<", "&lt;").replace("|", "\\|") for part in parts[::2]]
     return "`".join(parts)
