@@ -5,7 +5,7 @@ help:
 	@echo "make demo      one minute of Relink, without Docker and without root"
 	@echo "make lint      style and types"
 	@echo "make test      everything: lint, here and (as root) on two more kernels, Docker and podman"
-	@echo "               some of it: scripts/test lint unit uml docker qemu coverage ledger"
+	@echo "               some of it: scripts/test lint unit package uml docker qemu docs coverage ledger"
 	@echo "make docs      the documentation site, into .cache/site"
 	@echo "make image     the image relink, labelled with the commit it was made of"
 	@echo "make bench     the figures, each beside a floor measured in the same run"

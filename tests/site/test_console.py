@@ -135,8 +135,8 @@ def test_blocks_of_another_source_are_not_run_here() -> None:
 
 
 def test_output_is_as_a_terminal_leaves_it() -> None:
-    drawn = "\x1b[1mCreating one ... \r\nCreating one ... \x1b[32mdone\x1b[0m\r\n 10%\r100%\n\n"
-    assert console.cleaned(drawn) == "Creating one ... done\n100%"
+    drawn = "\x1b[1mCreating one ... \r\nCreating one    ... \x1b[32mdone\x1b[0m\r\n 10%\r100%\n\n"
+    assert console.cleaned(drawn) == "Creating one    ... done\n100%"
 
 
 def test_a_long_output_is_cut_in_its_middle() -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from tools.site import console, guides, transcripts
-from tools.site.comments import EXAMPLES, PROGRAMS, Picture, Prose, Step, parts, steps
+from tools.site.comments import EXAMPLES, Picture, Prose, Step, parts, steps, summary
 from tools.site.guides import GUIDES, Guide
 from tools.site.transcripts import Transcript, entry
 
 
 def test_every_example_is_shown_by_one_guide() -> None:
-    listed = [file for guide in GUIDES for file in guides._files(guide)]
+    listed = [file for guide in GUIDES for file in guide.shown()]
     assert sorted(listed) == sorted(file for file in EXAMPLES.rglob("*") if file.is_file())
 
 
@@ -26,9 +26,16 @@ def test_a_guide_types_what_the_comments_say_in_their_order(guide: Guide) -> Non
         if block.language == "console"
         for command in console.commands(block)
     ]
-    said = [step.command for file in guide.files for step in steps(EXAMPLES / file, PROGRAMS)]
+    said = [step.command for file in guide.files for step in steps(EXAMPLES / file)]
     assert typed == said
     assert console.unproved(page, guide.name) == []
+
+
+def test_the_list_of_guides_names_each_with_what_its_comment_says_first() -> None:
+    for guide in GUIDES:
+        assert f"| [{guide.title}]({guide.name}.md) | {summary(EXAMPLES / guide.files[0])} |" in (
+            guides.index()
+        )
 
 
 def test_a_comment_has_prose_pictures_and_commands(tmp_path: Path) -> None:

@@ -51,6 +51,18 @@ def test_a_marker_that_asks_for_nothing_stops_the_build(marker: str, said: str) 
         hooks._included(marker)
 
 
+@pytest.mark.parametrize(
+    ("link", "becomes"),
+    [
+        ("[modes](../examples/test4-multiple/modes/all/deps)", "[modes](guides/test4.md)"),
+        ("[the plan](../DESIGN.md)", "the plan"),
+        ("[status](status.md#states)", "[status](status.md#states)"),
+    ],
+)
+def test_a_link_to_a_file_of_the_repository_leads_to_its_guide(link: str, becomes: str) -> None:
+    assert hooks._LINK.sub(hooks._linked, f"See {link}.") == f"See {becomes}."
+
+
 def test_other_lines_are_left_alone() -> None:
     assert hooks._included("<!-- a comment -->") == "<!-- a comment -->"
 

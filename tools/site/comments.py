@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,8 +20,8 @@ PROGRAMS = (
     *("docker", "podman", "reconcile", "mdc", "relink-start", "ip", "curl", "echo", "export"),
     *("aws", "tcpdump"),
 )
-_INDENT = "#     "
-_NO_COMMAND = re.compile(r" *(.*(---|===)|\S+( \S+)?  +[^# ])")  # a picture, a table
+_MARGIN = "#     "
+_NO_COMMAND = re.compile(r".*(---|===)|\S+( \S+)?  +[^ #]")  # a picture, a table
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,58 +61,67 @@ def first_comment(file: Path) -> list[str]:
     return lines[:end]
 
 
+def summary(file: Path) -> str:
+    """Return the first paragraph of an example's first comment."""
+    lines = itertools.takewhile(lambda line: _kind(line) == "prose", first_comment(file))
+    return " ".join(line.removeprefix("#").strip() for line in lines)
+
+
 def steps(file: Path, programs: Sequence[str] = PROGRAMS) -> list[Step]:
-    """Return what the first comment of an example says to type, in order; see `parts`."""
-    return [part for part in parts(file, programs) if isinstance(part, Step)]
-
-
-def parts(file: Path, programs: Sequence[str] = PROGRAMS) -> list[Part]:
-    """Return all that the first comment of an example says, in order.
+    """Return what the first comment of an example says to type, in order.
 
     Args:
         file: the example.
-        programs: of the commands only those that begin with these.
+        programs: only what begins with these.
+
+    Raises:
+        ValueError: a line among commands begins with no program that is known here.
+    """
+    typed = [part for part in parts(file) if isinstance(part, Step)]
+    return [step for step in typed if step.command.split()[0] in programs]
+
+
+def parts(file: Path) -> list[Part]:
+    """Return all that the first comment of an example says, in order.
 
     Raises:
         ValueError: a line among commands begins with no program that is known here.
     """
     found: list[Part] = []
     for kind, block in itertools.groupby(first_comment(file), key=_kind):
-        lines = tuple(block)
-        if kind == "prose":
+        lines = list(block)
+        if kind == "indented":
+            found += _indented([line.removeprefix(_MARGIN) for line in lines], file.name)
+        elif kind == "prose":
             found.append(Prose(" ".join(line.removeprefix("#").strip() for line in lines)))
-        elif kind == "indented":
-            shown = tuple(line.removeprefix(_INDENT) for line in lines)
-            if _NO_COMMAND.match(shown[0]):
-                found.append(Picture(shown))
-            else:
-                told = _commands(file, shown)
-                found += [step for step in told if step.command.split()[0] in programs]
     return found
 
 
 def _kind(line: str) -> str:
-    if line.startswith(_INDENT):
-        return "indented"
-    return "prose" if line.removeprefix("#").strip() else "blank"
+    if not line.removeprefix("#").strip():
+        return "blank"
+    return "indented" if line.startswith(_MARGIN) else "prose"
 
 
-def _commands(file: Path, lines: Iterable[str]) -> list[Step]:
-    found: list[Step] = []
-    shown: list[str] = []
-    for line in lines:
-        shown.append(line)
-        if line.endswith("\\"):
-            continue
-        whole = " ".join([*(part[:-1].strip() for part in shown[:-1]), line.strip()])
-        typed, _, remark = (word.strip() for word in whole.partition("#"))
+def _indented(lines: list[str], where: str) -> list[Part]:
+    """Return what indented lines are, between which is no other."""
+    if _NO_COMMAND.match(lines[0].strip()):
+        return [Picture(tuple(lines))]
+    found: list[Part] = []
+    while lines:
+        shown = [lines.pop(0)]
+        while shown[-1].endswith("\\") and lines:
+            shown.append(lines.pop(0))
+        line = "".join(each.removesuffix("\\").lstrip() for each in shown)
+        command, _, remark = (word.strip() for word in line.partition("#"))
         seen = tuple(re.findall(r'"([^"]+)"', remark))
-        if not typed and found:
-            found[-1] = replace(found[-1], seen=found[-1].seen + seen)
-        elif not typed or typed.split()[0] not in PROGRAMS:
-            raise ValueError(f"{file.name}: {typed}: begins with none of {', '.join(PROGRAMS)}")
+        last = found[-1] if found else None
+        if not command and isinstance(last, Step):
+            found[-1] = replace(last, seen=last.seen + seen)
+        elif command.split(" ")[0] not in PROGRAMS:
+            raise ValueError(f"{where}: {command}: begins with none of {', '.join(PROGRAMS)}")
         else:
-            command = typed.removesuffix("&").strip()
-            found.append(Step(command, seen, typed.endswith("&"), tuple(shown)))
-        shown = []
+            left_running = command.endswith("&")
+            command = command.removesuffix("&").strip()
+            found.append(Step(command, seen, left_running, tuple(shown)))
     return found

@@ -275,8 +275,8 @@ def cleaned(output: str) -> str:
     """
     plain = _ANSI.sub("", output).rstrip()
     lines = [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in plain.split("\n")]
-    finished = {line.removesuffix(" done") for line in lines if line.endswith(" done")}
-    return "\n".join(line for line in lines if line not in finished)
+    finished = {" ".join(line.split()[:-1]) for line in lines if line.endswith(" done")}
+    return "\n".join(line for line in lines if not line or " ".join(line.split()) not in finished)
 
 
 def shortened(output: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools.site.comments import EXAMPLES, Picture, Prose, Step, first_comment, parts
+from tools.site.comments import EXAMPLES, Picture, Prose, Step, first_comment, parts, summary
 
 BUILD = ""  # instead of a transcript's name: the build itself runs it
 _PROMISE = re.compile(r'\s+# .*".*$')
@@ -41,6 +41,15 @@ class Guide:
         """Return the name of its source, as if it stood in docs."""
         return f"guides/{self.name}.md"
 
+    def shown(self) -> list[Path]:
+        """Return the files of the example, the one that says how to run it first."""
+        first = EXAMPLES / self.files[0]
+        if first.parent == EXAMPLES:
+            beside = EXAMPLES.glob(f"{self.name}-*")
+        else:
+            beside = (EXAMPLES / Path(self.files[0]).parts[0]).rglob("*")
+        return sorted((f for f in beside if f.is_file()), key=lambda file: (file != first, file))
+
 
 _TEMPLATE = """
 The template is checked here as far as that goes without an account at AWS:
@@ -61,9 +70,7 @@ GUIDES = (
         {
             "docker": "test3-docker",
             "podman": "test3-podman",
-            "ip": BUILD,
-            "export": BUILD,
-            "reconcile": BUILD,
+            **dict.fromkeys(("ip", "export", "reconcile"), BUILD),
         },
     ),
     Guide(
@@ -82,9 +89,10 @@ GUIDES = (
 def index() -> str:
     """Return the page that lists the guides."""
     lines = ["# Guides", "", "| example | what it shows |", "| --- | --- |"]
-    for guide in GUIDES:
-        first = next(part.text for part in _parts(guide.files[0]) if isinstance(part, Prose))
-        lines.append(f"| [{guide.title}]({guide.name}.md) | {first} |")
+    lines += [
+        f"| [{guide.title}]({guide.name}.md) | {summary(EXAMPLES / guide.files[0])} |"
+        for guide in GUIDES
+    ]
     lines += [
         "",
         "Each guide is an example's first comment, played by a test: what a command printed there",
@@ -97,33 +105,25 @@ def markdown(guide: Guide) -> str:
     """Return the page of a guide, its commands in console blocks that nothing has filled yet."""
     lines = [f"# {guide.title}", ""]
     if guide.also:
-        lines += [_first_prose(guide), guide.also]
+        lines += [summary(EXAMPLES / guide.files[0]), guide.also]
     else:
         for number, file in enumerate(guide.files):
             lines += ["## The same in compose", ""] * bool(number)
             lines += _comment(guide, file)
     lines += ["## The files", ""]
-    for each in _files(guide):
+    for each in guide.shown():
         lines += _listing(each, whole=bool(guide.also))
     return "\n".join(lines) + "\n"
-
-
-def _first_prose(guide: Guide) -> str:
-    return next(part.text for part in _parts(guide.files[0]) if isinstance(part, Prose))
-
-
-def _parts(file: str) -> list[Step | Prose | Picture]:
-    return parts(EXAMPLES / file)
 
 
 def _comment(guide: Guide, file: str) -> Iterator[str]:
     """Yield the lines of a page that say what a comment does."""
     of_engines = file == guide.files[0]
     source: str | None = None
-    for part in _parts(file):
+    for part in parts(EXAMPLES / file):
         wanted = None
         if isinstance(part, Step):
-            program = re.sub(r"^(\w+=\S* )+", "", part.command).partition(" ")[0]
+            program = part.command.split()[0]
             wanted = guide.by_program.get(program, guide.source) if of_engines else guide.source
         if source is not None and wanted != source:
             yield from ("```", "")
@@ -140,16 +140,6 @@ def _comment(guide: Guide, file: str) -> Iterator[str]:
                 yield from ("```text", *lines, "```", "")
     if source is not None:
         yield from ("```", "")
-
-
-def _files(guide: Guide) -> list[Path]:
-    """Return the files of an example, the one that says how to run it first."""
-    first = EXAMPLES / guide.files[0]
-    if first.parent == EXAMPLES:
-        beside = EXAMPLES.glob(f"{guide.name}-*")
-    else:
-        beside = (EXAMPLES / Path(guide.files[0]).parts[0]).rglob("*")
-    return sorted((f for f in beside if f.is_file()), key=lambda file: (file != first, file))
 
 
 def _listing(file: Path, *, whole: bool) -> list[str]:

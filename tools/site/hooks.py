@@ -37,6 +37,7 @@ FIGURES = ROOT / ".cache" / "bench.json"  # written by `make bench`
 REST = "*"  # in `nav`: every page that it does not name
 _CI = (".ci/run", "scripts/test", "Makefile")
 _MARKER = re.compile(r"<!-- site: (.+) -->")
+_LINK = re.compile(r"\[([^\]]+)\]\(\.\./([^)\s]+)\)")
 _ENGINES_LACK = (
     '!!! note "Built without an engine"\n\n'
     "    What the commands below print is recorded by tests that need root and a Docker engine.\n"
@@ -86,13 +87,22 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Fill in what a page asks for, run its commands, and put in what they printed."""
     place = f"docs/{page.file.src_uri}"
     try:
-        whole = "\n".join(_included(line) for line in markdown.split("\n"))
+        whole = _LINK.sub(_linked, "\n".join(_included(line) for line in markdown.split("\n")))
         return _filled(whole, place)
     except console.BlockError as error:
         said = str(error)
         raise PluginError(said if said.startswith(place) else f"{place}:{said}") from None
     except KeyError as error:
         raise PluginError(f"{place}: {error.args[0]}") from None
+
+
+def _linked(link: re.Match[str]) -> str:
+    """Return what a link to a file of the repository is here: the guide that shows it, or words."""
+    words, path = link.groups()
+    for guide in guides.GUIDES:
+        if ROOT / path in guide.shown():
+            return f"[{words}]({guide.page()})"
+    return words
 
 
 def _included(line: str) -> str:
