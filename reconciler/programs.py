@@ -8,7 +8,9 @@ from importlib import import_module
 # Each name of [project.scripts] and the function, as module:name, that makes its parser.
 PROGRAMS = {
     "reconcile": "reconciler.arguments:parser",
+    "mdc": "tools.mdc.cli:parser",
     "net2dot": "tools.net2dot:parser",
+    "relink-start": "tools.start.cli:parser",
 }
 
 

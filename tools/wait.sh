@@ -366,7 +366,7 @@ trap 'end 130' INT
 trap 'end 143' TERM
 _whole_only=
 sleep 0.0 2>/dev/null || _whole_only=1
-[ -z "$_timeout" ] || _end=$(($(now) + $(hundredths "$_timeout")))
+[ -z "$_timeout" ] || _end=$(($(now) + $(hundredths "$_timeout") + 1)) # now is rounded down
 each_option await "$@"
 until [ $# = 0 ] || [ "$1" = -- ]; do
     shift

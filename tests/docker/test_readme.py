@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.comments import Session, kept
+from tests.lab.comments import Session, kept, told
 from tests.lab.images import ALPINE, BASE, DEBIAN, SOURCE
 from tests.lab.machine import machine
 from tools.site import console
@@ -28,11 +27,8 @@ def first_snippet() -> tuple[str, str, list[Step]]:
     blocks = [block for block in console.blocks(README) if block.language in ("yaml", "console")]
     file, typed = blocks[:2]
     assert (file.language, typed.language) == ("yaml", "console")
-    steps = [
-        Step(console.bare(command), tuple(re.findall(r'# until "(.+)"', command.text)))
-        for command in console.commands(typed)
-    ]
-    return file.attributes["title"], "\n".join(file.lines) + "\n", steps
+    text = "\n".join(file.lines) + "\n"
+    return file.attributes["title"], text, told(console.commands(typed))
 
 
 def checkout(into: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,13 +15,16 @@ from pathlib import Path
 import pytest
 
 from tests.lab import rootless
+from tests.lab.comments import sitting, told
 from tests.lab.compose import CONNECTED
 from tests.lab.engine import docker, environment
 from tests.lab.waiting import until
+from tools.site import console
 
 pytestmark = pytest.mark.docker
 
 ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/outside-compose.md"
 START = Path(sys.executable).with_name("relink-start")
 ONE, TWO, NETWORK = "relink-start-one", "relink-start-two", "relink-start-network"
 NET = """\
@@ -129,6 +133,25 @@ def test_what_a_dry_run_prints_can_be_pasted(directory: Path) -> None:
         assert running.stop() == 0, running.log.read_text()
 
 
+@pytest.fixture
+def demo() -> Iterator[Path]:
+    """Have a directory whose name is fit to be shown."""
+    with tempfile.TemporaryDirectory(prefix="demo-") as made:
+        yield Path(made)
+
+
+def test_the_page_does_what_it_says_with_docker(demo: Path) -> None:
+    typed = told(console.of(PAGE.read_text(), "outside-docker"))
+    with sitting(typed, demo, transcript="outside-docker") as typist:
+        typist.play()
+
+
+def test_the_page_does_what_it_says_with_podman(demo: Path, podman: dict[str, str]) -> None:
+    typed = told(console.of(PAGE.read_text(), "outside-podman"))
+    with sitting(typed, demo, podman, transcript="outside-podman") as typist:
+        typist.play()
+
+
 def test_a_wrong_option_of_reconcile_is_told_by_the_sidecar(directory: Path) -> None:
     done = subprocess.run(
         [START, "--network-file", "net.yaml", "--frobnicate", "--", "--rm"],
@@ -199,7 +222,9 @@ def somebody() -> Iterator[rootless.User]:
 def test_containers_of_podman_without_root_are_connected(somebody: rootless.User) -> None:
     (somebody.home / "net.yaml").write_text(NET)
     assert somebody.run("id", "--user") != "0"
-    start = somebody.python("tools.start.cli", [ROOT / "tools", ROOT / "model"])
+    start = somebody.python(
+        "tools.start.cli", [ROOT / "tools", ROOT / "model", ROOT / "reconciler"]
+    )
     with somebody.service():
         for name in (ONE, TWO):
             somebody.run("podman", "run", f"--name={name}", *NODE)

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.comments import sitting, told
 from tests.lab.compose import Compose, project
 from tests.lab.containers import Container, log_of
 from tests.lab.engine import docker, environment
 from tests.lab.images import RELINK
 from tests.lab.waiting import until
+from tools.site import console
 
 pytestmark = pytest.mark.docker
 
+ROOT = Path(__file__).parents[2]
 FILE = Path(__file__).with_name("tools-compose.yaml")
 GREETING = "a/b & 'c' \"d\" \\1"
 
@@ -30,6 +33,14 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
             subprocess.run(words, stdout=file, env=environment(), check=True)
         (made / name).chmod(0o755)
     return made
+
+
+def test_a_tool_is_taken_out_as_the_page_says(tmp_path: Path) -> None:
+    page = ROOT / "docs/wait-and-copy.md"
+    typed = told(console.of(page.read_text(), "tools"))
+    with sitting(typed, tmp_path, transcript="tools") as typist:
+        typist.play()
+        assert (tmp_path / "wait").read_bytes().startswith(b"\x7fELF")
 
 
 @pytest.fixture(scope="module")

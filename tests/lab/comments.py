@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from tests.lab.compose import command as compose_command
 from tests.lab.engine import environment
 from tests.lab.features import kernel
 from tests.lab.waiting import patient, until
-from tools.site import transcripts
+from tools.site import console, transcripts
 from tools.site.comments import EXAMPLES, PROGRAMS, Step, steps
 
 _CLEANING = re.compile(r"\b(down|stop|rm|delete|destroy)\b")
@@ -174,13 +174,38 @@ def session(
     programs: Sequence[str] = PROGRAMS,
     transcript: str = "",
 ) -> Iterator[Session]:
-    """Have somebody at an example; what they started is gone afterwards, and its remains before.
+    """Have somebody at an example, as `sitting` says."""
+    typed = steps(file, programs)
+    assert typed, f"the comment of {file.name} says nothing to type"
+    with sitting(typed, directory, variables, transcript) as made:
+        yield made
+
+
+def told(commands: Iterable[console.Command]) -> list[Step]:
+    """Return what the console blocks of a page say to type; `# until "words"` are seen then."""
+    return [
+        Step(
+            console.bare(command),
+            tuple(re.findall(r'# until "(.+)"', command.text)),
+            left_running=command.text.endswith("&"),
+        )
+        for command in commands
+    ]
+
+
+@contextlib.contextmanager
+def sitting(
+    typed: list[Step],
+    directory: Path,
+    variables: Mapping[str, str] | None = None,
+    transcript: str = "",
+) -> Iterator[Session]:
+    """Have somebody at some commands; what they started is gone afterwards, and its remains before.
 
     Under the name `transcript`, if there is one, what they typed and saw is kept.
     """
     shutil.copytree(EXAMPLES, directory / "examples")
-    made = Session(steps(file, programs), directory, variables or {})
-    assert made.steps, f"the comment of {file.name} says nothing to type"
+    made = Session(typed, directory, variables or {})
     made.exports = [step.command for step in made.steps if step.command.startswith("export ")]
     made.clean()
     made.exports = []

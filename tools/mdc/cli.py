@@ -8,80 +8,58 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from typing import NoReturn
 
 from model.problems import ConfigError, Problem, printable
+from reconciler.parsers import FAILED, Parser
 from tools.mdc import plan as planning
 from tools.mdc.plan import Plan
 from tools.mdc.write import write
 
-OK, FAILED, CANNOT_RUN, NO_PROGRAM = 0, 1, 126, 127
+OK, CANNOT_RUN, NO_PROGRAM = 0, 126, 127
 
 _DESCRIPTION = """\
 Makes one compose project of modes, and runs compose on it.
-
-A mode is a directory in MODES_DIR. All of these are optional in it:
-  deps            the modes it needs: a, a|b (either), +a (if it is there, before this one)
-  compose.yaml    its compose file (or compose.yml, docker-compose.yaml, docker-compose.yml)
-  env, .env       lines for the env file
-  */files/        trees of files, laid over each other below MDC_FILES_DIR
-
-The shortest list of modes that has all it needs is put in order, and written down as one env file
-that compose reads by itself from then on."""
+A mode is a directory in MODES_DIR with, all optional, deps (modes it needs: a,
+a|b, +a), compose.yaml, env and NAME/files/, a tree of files.
+The shortest list that has all becomes one env file, which compose reads."""
 
 _EPILOG = """\
-environment:
-  MODES_DIR       where the modes are (default: modes)
-  ENV_FILE        the env file to write (default: .env)
-  MDC_FILES_DIR   where the trees go; emptied first (default: .files)
-  DOCKER_COMPOSE  what runs compose (default: docker compose)
-
+environment (and what holds without it):
+  MODES_DIR (modes), ENV_FILE (.env), MDC_FILES_DIR (.files, emptied first),
+  DOCKER_COMPOSE (docker compose)
 examples:
   mdc web,db up -d          these two and what they need
-  mdc 'web db|mock'         either-or, as in deps; only writes
   mdc --dry-run web up      show what would be written and run
-
-exit codes:
-  0    done
-  1    wrong words, modes or settings, or something cannot be read or written: nothing was written
-  126  what DOCKER_COMPOSE names cannot be executed
-  127  what DOCKER_COMPOSE names is not there: nothing was written
-  When compose runs, the exit code is its own."""
+exit codes: 0 done; 1 an error, nothing was written; 126 DOCKER_COMPOSE cannot
+            be run; 127 it is not there. Else compose's own."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        print(f"mdc: {message}\nTry 'mdc --help'.", file=sys.stderr)
-        sys.exit(FAILED)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = Parser(
         prog="mdc",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
         usage="mdc [--dry-run] [--force] MODES [ARGUMENTS OF COMPOSE]",
     )
-    parser.add_argument("modes", metavar="MODES", help="separated by commas or blanks")
-    rest = parser.add_argument(
+    made.add_argument("modes", metavar="MODES", help="separated by commas or blanks")
+    rest = made.add_argument(
         "arguments", nargs=argparse.REMAINDER, metavar="ARGUMENTS",
         help="all that follows is compose's; without it, compose does not run",
     )  # fmt: skip
     rest.required = False  # and an error does not say that it is
-    parser.add_argument(
+    made.add_argument(
         "--dry-run", action="store_true", help="print what would be written and run, and do nothing"
     )
-    parser.add_argument(
+    made.add_argument(
         "--force", action="store_true", help="replace files, and empty a directory, not made by mdc"
     )
-    return parser
+    return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code, unless compose takes the place of this process."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         chosen = planning.settings(os.environ)
         plan = planning.plan(options.modes, options.arguments, chosen)

@@ -9,40 +9,27 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from model.problems import ConfigError, printable
+from reconciler.parsers import FAILED, Parser
 from tools.start.command import ENGINES, Request, command, default_mode, socket_of, split
 
-OK, FAILED, CANNOT_RUN, NO_PROGRAM = 0, 1, 126, 127
+OK, CANNOT_RUN, NO_PROGRAM = 0, 126, 127
 
 _DESCRIPTION = """\
-Starts the sidecar for containers that no compose file describes.
-
-It runs in a container of its own, in front of you, until it is stopped. The files that it reads are
-mounted into it with the directory that they lie in, so that a changed file is noticed."""
+Starts the sidecar for containers outside of compose.
+It runs in front of you. The directories of its files are mounted, so that a
+changed file is noticed."""
 
 _EPILOG = """\
-Every other option is given to reconcile as it is, as in --dataplane host. What stands after '--'
-is given to the engine's `run`, as in -- --name network --rm --detach --env NAME=value.
-
-examples:
+examples (all other options are reconcile's; those after -- are the engine's):
   relink-start --network-file net.yaml -- --name network --rm
-  relink-start --network-file net.yaml --mode podman -- --rm -d     as yourself: rootless
-  relink-start --network-file net.yaml --dry-run                    print the command
+  relink-start --network-file net.yaml --mode podman -- --detach    rootless too
+exit codes: 0 printed; 1 an error, nothing was started; 126 the engine's program
+            cannot be run; 127 it is not there. Else that of its run."""
 
-exit codes:
-  0    --dry-run: the command was printed
-  1    wrong words, a file that is not there, no socket: nothing was started
-  126  the engine's program cannot be executed
-  127  there is no such program: nothing was started
-  Otherwise the exit code is that of `docker run` or `podman run`."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        print(f"relink-start: {message}\nTry 'relink-start --help'.", file=sys.stderr)
-        sys.exit(FAILED)
+_READ, _START = "what to read (each may be a list with colons)", "what to start"
 
 
 class _File(argparse.Action):
@@ -58,48 +45,50 @@ class _File(argparse.Action):
         namespace.files = [*namespace.files, (option_string, values)]
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = Parser(
         prog="relink-start",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
         usage="relink-start [OPTIONS] [OPTIONS OF reconcile] [-- OPTIONS OF run]",
+        brief=(_READ, _START),
     )
-    what = parser.add_argument_group("what to read (each may be repeated, or a list with colons)")
-    for names, told in (
-        (("--network-file", "--network-config"), "network configuration, YAML or JSON"),
-        (("--compose-file",), "compose file with x-network"),
-        (("--config-schema",), "check against this JSON Schema"),
+    read, start, more = (made.add_argument_group(title) for title in (_READ, _START, "more"))
+    for group, names, does in (
+        (read, ("--network-file", "--network-config"), "network configuration, YAML or JSON"),
+        (read, ("--compose-file",), "compose file with x-network"),
+        (more, ("--config-schema",), "check against this JSON Schema"),
     ):
-        what.add_argument(*names, action=_File, dest="files", default=[], metavar="FILE", help=told)
-    where = parser.add_argument_group("engines")
-    where.add_argument(
-        "--mode", choices=ENGINES, default=default_mode(),
-        help="whose containers are connected (default here: %(default)s)",
+        group.add_argument(
+            *names, action=_File, dest="files", default=[], metavar="FILE", help=does
+        )
+    start.add_argument("--dry-run", action="store_true", help="print the command, start nothing")
+    start.add_argument(
+        "--mode", choices=ENGINES, default=default_mode(), metavar="ENGINE",
+        help="docker or podman: whose containers are connected (default: the first there)",
     )  # fmt: skip
-    where.add_argument(
-        "--host-mode", choices=ENGINES, help="what runs the sidecar (default: the same)"
-    )
+    start.add_argument(
+        "--host-mode", choices=ENGINES, metavar="ENGINE",
+        help="what runs the sidecar (default: the same)",
+    )  # fmt: skip
+    start.add_argument(
+        "--image", default=os.environ.get("RELINK_IMAGE") or "relink", metavar="NAME",
+        help="the sidecar's (default: RELINK_IMAGE, else relink)",
+    )  # fmt: skip
     for engine in ENGINES:
-        where.add_argument(
+        more.add_argument(
             f"--{engine}-socket", type=Path, metavar="PATH",
             help=f"{engine}'s socket on this machine (default: where its own client looks)",
         )  # fmt: skip
-    parser.add_argument(
-        "--image", default=os.environ.get("RELINK_IMAGE") or "relink",
-        help="(default: relink, or RELINK_IMAGE)",
-    )  # fmt: skip
-    parser.add_argument("--dry-run", action="store_true", help="print the command, start nothing")
-    return parser
+    return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code, unless the engine takes the place of this process."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     end = words.index("--") if "--" in words else len(words)
-    options, more = _parser().parse_known_args(words[:end])
+    options, more = parser().parse_known_args(words[:end])
     try:
         run = command(_request(options, more, words[end + 1 :]))
     except ConfigError as error:
