@@ -82,6 +82,13 @@ def project(tmp_path: Path) -> Iterator[Project]:
     made.mdc("more", "down", "-t", "0")
 
 
+@pytest.mark.proves(
+    "mdc runs compose",
+    "mdc COMPOSE_PROFILES",
+    "mdc env file order",
+    "mdc files overlay",
+    "mdc files emptied first",
+)
 def test_profiles_files_and_variables_reach_the_containers(project: Project) -> None:
     project.mdc("base", "up", "-d", "-t", "0")
     assert list(project.containers()) == ["one"]

@@ -96,6 +96,15 @@ def nodes() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("nodes")
+@pytest.mark.proves(
+    "relink-start docker",
+    "relink-start -v",
+    "relink-start --network-file",
+    "relink-start --mode",
+    "relink-start --host-mode",
+    "relink-start -- OPTIONS OF run",
+    "relink-start names with spaces",
+)
 def test_containers_of_docker_are_connected_until_the_sidecar_is_stopped(directory: Path) -> None:
     words = ("-v", "--mode", "docker", "--host-mode", "docker", "--network-file", "net.yaml")
     with sidecar([str(START), *words, "--", *GIVEN], directory, environment()) as running:
@@ -118,6 +127,7 @@ def test_containers_of_docker_are_connected_until_the_sidecar_is_stopped(directo
 
 
 @pytest.mark.usefixtures("nodes")
+@pytest.mark.proves("relink-start docker", "relink-start --dry-run")
 def test_what_a_dry_run_prints_can_be_pasted(directory: Path) -> None:
     printed = subprocess.run(
         [START, "--network-file", "net.yaml", "--dry-run", "--", *GIVEN],
@@ -140,18 +150,21 @@ def demo() -> Iterator[Path]:
         yield Path(made)
 
 
+@pytest.mark.proves("relink-start docker", "relink-start --dry-run")
 def test_the_page_does_what_it_says_with_docker(demo: Path) -> None:
     typed = told(console.of(PAGE.read_text(), "outside-docker"))
     with sitting(typed, demo, transcript="outside-docker") as typist:
         typist.play()
 
 
+@pytest.mark.proves("relink-start podman")
 def test_the_page_does_what_it_says_with_podman(demo: Path, podman: dict[str, str]) -> None:
     typed = told(console.of(PAGE.read_text(), "outside-podman"))
     with sitting(typed, demo, podman, transcript="outside-podman") as typist:
         typist.play()
 
 
+@pytest.mark.proves("relink-start OPTIONS OF reconcile", "relink-start exit code of the engine")
 def test_a_wrong_option_of_reconcile_is_told_by_the_sidecar(directory: Path) -> None:
     done = subprocess.run(
         [START, "--network-file", "net.yaml", "--frobnicate", "--", "--rm"],
@@ -165,6 +178,7 @@ def test_a_wrong_option_of_reconcile_is_told_by_the_sidecar(directory: Path) -> 
     assert "reconcile: unrecognized arguments: --frobnicate" in done.stderr
 
 
+@pytest.mark.proves("relink-start podman", "relink-start --podman-socket")
 def test_containers_of_podman_are_connected(directory: Path, podman: dict[str, str]) -> None:
     def run(*words: str) -> str:
         done = subprocess.run(
@@ -218,7 +232,7 @@ def somebody() -> Iterator[rootless.User]:
         yield made
 
 
-@pytest.mark.proves("engine podman without root")
+@pytest.mark.proves("engine podman without root", "relink-start podman without root")
 def test_containers_of_podman_without_root_are_connected(somebody: rootless.User) -> None:
     (somebody.home / "net.yaml").write_text(NET)
     assert somebody.run("id", "--user") != "0"

@@ -35,6 +35,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+@pytest.mark.proves("wait static")
 def test_a_tool_is_taken_out_as_the_page_says(tmp_path: Path) -> None:
     page = ROOT / "docs/wait-and-copy.md"
     typed = told(console.of(page.read_text(), "tools"))
@@ -68,6 +69,20 @@ def code_of(container: Container) -> int | None:
     return None if state["Running"] else state["ExitCode"]
 
 
+@pytest.mark.proves(
+    "wait -i",
+    "wait -I",
+    "wait -t",
+    "wait -6",
+    "wait several hosts",
+    "wait --ready",
+    "wait -- COMMAND",
+    "wait without a shell",
+    "copy -T",
+    "copy unset variable",
+    "copy -- COMMAND",
+    "copy without a shell",
+)
 def test_each_form_waits_for_its_links_and_its_server(compose: Compose) -> None:
     # First they wait; the sidecar comes later.
     compose.up("server", "dash", "ash", "bare", "stuck")
@@ -99,6 +114,7 @@ def _copied(container: Container, path: str) -> bytes:
     return subprocess.run(words, capture_output=True, env=environment(), check=True).stdout
 
 
+@pytest.mark.proves("wait --ready", "wait --timeout names the condition")
 def test_ready_is_never_said_where_a_link_is_missing_and_anew_in_each_life(
     compose: Compose,
 ) -> None:
@@ -120,6 +136,7 @@ def test_ready_is_never_said_where_a_link_is_missing_and_anew_in_each_life(
         docker("start", dash.id)
 
 
+@pytest.mark.proves("wait --ready")
 def test_what_is_told_keeps_no_dead_container_alive(compose: Compose) -> None:
     """The sidecar holds a socket in each container that it has told; it goes with the container."""
     compose.up("network", "server")

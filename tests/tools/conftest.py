@@ -43,6 +43,14 @@ def _program(name: str, form: str, built: Path) -> Program:
             return Program((str(built / form / name),), path)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """What a test shows of a program it shows of the form that it runs."""
+    if isinstance(item, pytest.Function) and "form" in item.fixturenames:
+        form = FORMS[item.callspec.params["form"]]
+        for name in {"wait", "copy"}.intersection(item.fixturenames):
+            item.add_marker(pytest.mark.proves(f"{name} {form}"))
+
+
 @pytest.fixture(params=FORMS)
 def form(request: pytest.FixtureRequest) -> str:
     return str(request.param)

@@ -9,9 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 SOURCE = Path(__file__).resolve().parents[2]
 TOOLS = SOURCE / "tools"
-FORMS = ("dash", "bash", "busybox", "static", "sanitized")
+FORMS = {  # with what each is called in the ledger
+    "dash": "sh in dash",
+    "bash": "sh in bash",
+    "busybox": "sh with busybox alone",
+    "static": "static",
+    "sanitized": "static",
+}
 SECONDS = 20  # more than anything here takes on a machine that is busy
 
 Words = tuple[str | bytes | Path, ...]
@@ -76,6 +84,11 @@ def ended(process: subprocess.Popen[bytes]) -> Ended:
             process.kill()
             raise
     return Ended(process.returncode, os.fsdecode(out), os.fsdecode(err))
+
+
+def options(program: str, *names: str) -> list[object]:
+    """Return the names of one option, each with the feature that a test of it proves."""
+    return [pytest.param(name, marks=pytest.mark.proves(f"{program} {name}")) for name in names]
 
 
 def says(process: subprocess.Popen[bytes]) -> str:

@@ -60,6 +60,7 @@ def dst(tmp_path: Path) -> Path:
 # -------------------------------------------------------------------------------- the tree
 
 
+@pytest.mark.proves("copy recursive", "copy names with spaces")
 def test_everything_is_copied_whatever_it_is_called(copy: Program, src: Path, dst: Path) -> None:
     for name in NAMES:
         (src / name).write_bytes(BINARY)
@@ -70,6 +71,7 @@ def test_everything_is_copied_whatever_it_is_called(copy: Program, src: Path, ds
     assert tree(dst) == tree(src)
 
 
+@pytest.mark.proves("copy overlay")
 def test_it_is_laid_over_what_is_there(copy: Program, src: Path, dst: Path) -> None:
     for root, text in ((src, "new"), (dst, "old")):
         (root / "a/b").mkdir(parents=True)
@@ -81,6 +83,7 @@ def test_it_is_laid_over_what_is_there(copy: Program, src: Path, dst: Path) -> N
     }  # fmt: skip
 
 
+@pytest.mark.proves("copy recursive", "copy modes")
 def test_where_nothing_is_the_directories_are_made(copy: Program, src: Path, dst: Path) -> None:
     (src / "file").write_text("x")
     src.chmod(0o751)
@@ -91,6 +94,7 @@ def test_where_nothing_is_the_directories_are_made(copy: Program, src: Path, dst
 
 
 @pytest.mark.parametrize("into", ["dst", "dst/new", "./dst"])
+@pytest.mark.proves("copy one file", "copy modes")
 def test_one_file(copy: Program, tmp_path: Path, into: str) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "file").chmod(0o640)
@@ -100,6 +104,7 @@ def test_one_file(copy: Program, tmp_path: Path, into: str) -> None:
     assert (made.read_text(), mode(made)) == ("x", 0o640)
 
 
+@pytest.mark.proves("copy modes", "copy writable")
 def test_modes_are_kept_and_the_owner_may_write(copy: Program, src: Path, dst: Path) -> None:
     modes = (0o644, 0o755, 0o600, 0o4755, 0o2711, 0o444, 0o111, 0o000, 0o1777)
     for bits in modes:
@@ -114,6 +119,7 @@ def test_modes_are_kept_and_the_owner_may_write(copy: Program, src: Path, dst: P
             assert oct(mode(dst / f"dir{bits:o}")) == oct(bits | 0o700)
 
 
+@pytest.mark.proves("copy overlay")
 def test_a_directory_that_is_there_keeps_its_mode(copy: Program, src: Path, dst: Path) -> None:
     (src / "tmp").mkdir(mode=0o700)
     (dst / "tmp").mkdir(parents=True)
@@ -125,6 +131,7 @@ def test_a_directory_that_is_there_keeps_its_mode(copy: Program, src: Path, dst:
 
 
 @as_root
+@pytest.mark.proves("copy owner")
 def test_all_of_it_belongs_to_root(copy: Program, src: Path, dst: Path) -> None:
     (src / "dir").mkdir()
     (src / "dir/file").write_text("x")
@@ -146,6 +153,7 @@ def test_all_of_it_belongs_to_root(copy: Program, src: Path, dst: Path) -> None:
 
 
 @as_root
+@pytest.mark.proves("copy owner without root", "copy writable")
 def test_without_root_it_belongs_to_who_copied_it(copy: Program, tmp_path: Path) -> None:
     """And a file that the owner may not write is made anew."""
     home = tmp_path / "home"
@@ -172,6 +180,7 @@ def test_without_root_it_belongs_to_who_copied_it(copy: Program, tmp_path: Path)
 # ----------------------------------------------------------------------- links, and in the way
 
 
+@pytest.mark.proves("copy links")
 def test_a_link_is_copied_as_a_link(copy: Program, src: Path, dst: Path) -> None:
     targets = {
         "dangling": "no/where",
@@ -192,6 +201,7 @@ def test_a_link_is_copied_as_a_link(copy: Program, src: Path, dst: Path) -> None
         assert tree(dst) == {**targets, "kept": None}
 
 
+@pytest.mark.proves("copy links", "copy overlay")
 def test_a_link_to_a_directory_stands_for_it(copy: Program, src: Path, dst: Path) -> None:
     """As /lib does for /usr/lib in many images."""
     (src / "lib").mkdir()
@@ -203,6 +213,7 @@ def test_a_link_to_a_directory_stands_for_it(copy: Program, src: Path, dst: Path
 
 
 @pytest.mark.parametrize("words", [(), ("-T",)])
+@pytest.mark.proves("copy links")
 def test_a_file_takes_the_place_of_a_link(
     copy: Program, src: Path, dst: Path, words: tuple[str, ...]
 ) -> None:
@@ -215,6 +226,7 @@ def test_a_file_takes_the_place_of_a_link(
     assert tree(dst) == {"precious": b"precious", "file": b"x" if words else b"{{FOO}}"}
 
 
+@pytest.mark.proves("copy overlay")
 def test_a_file_that_is_there_stays_the_same_file(copy: Program, src: Path, dst: Path) -> None:
     """Engines mount single files, such as /etc/hosts: those cannot be replaced, only written."""
     (src / "hosts").write_text("{{FOO}}\n")
@@ -226,6 +238,7 @@ def test_a_file_that_is_there_stays_the_same_file(copy: Program, src: Path, dst:
         assert ((dst / "hosts").read_text(), (dst / "hosts").stat().st_ino) == (text, before)
 
 
+@pytest.mark.proves("copy overlay")
 def test_a_program_that_runs_makes_room(copy: Program, src: Path, dst: Path) -> None:
     dst.mkdir()
     for root in (src, dst):
@@ -248,6 +261,7 @@ def test_a_program_that_runs_makes_room(copy: Program, src: Path, dst: Path) -> 
         ("fifo", "nothing", "src/x is neither a file nor a directory nor a link"),
     ],
 )
+@pytest.mark.proves("copy what is in the way")
 def test_what_is_in_the_way_is_named_and_stays(
     copy: Program, tmp_path: Path, come: str, there: str, reason: str
 ) -> None:
@@ -314,6 +328,14 @@ TEXTS = [
 ]
 
 
+@pytest.mark.proves(
+    "copy -T",
+    "copy -T slashes",
+    "copy -T ampersands",
+    "copy -T quotes",
+    "copy -T backslashes",
+    "copy -T newlines",
+)
 def test_templates(copy: Program, src: Path, dst: Path) -> None:
     for number, text in enumerate(TEXTS):
         (src / f"{number}").write_bytes(text)
@@ -332,6 +354,7 @@ PIECES = st.lists(st.sampled_from([*"{}A\n \r\u00e9&\\", "{{", "}}", "B_1", "{{A
     texts=st.lists(PIECES.map("".join), min_size=5, max_size=10),
     value=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
 )
+@pytest.mark.proves("copy --template")
 def test_templates_of_any_text(
     copy: Program, tmp_path_factory: pytest.TempPathFactory, texts: list[str], value: str
 ) -> None:
@@ -346,6 +369,7 @@ def test_templates_of_any_text(
         assert made == rendered(text.encode(), {"A": value})
 
 
+@pytest.mark.proves("copy unset variable")
 def test_what_is_not_set_is_left_as_it_is_and_named(copy: Program, src: Path, dst: Path) -> None:
     text = "{{FOO}} {{BAR}}\n\n{{BAZ}}{{BAR}}\n"
     (src / "file").write_text(text)
@@ -359,6 +383,7 @@ def test_what_is_not_set_is_left_as_it_is_and_named(copy: Program, src: Path, ds
     assert (dst / "file").read_text() == text.replace("{{FOO}}", "")
 
 
+@pytest.mark.proves("copy -T leaves what is no text")
 def test_what_is_no_text_is_no_template(copy: Program, src: Path, dst: Path) -> None:
     (src / "binary").write_bytes(BINARY)
     (src / "link").symlink_to("{{FOO}}")
@@ -367,6 +392,7 @@ def test_what_is_no_text_is_no_template(copy: Program, src: Path, dst: Path) -> 
     assert tree(dst) == {"binary": BINARY, "link": "{{FOO}}", "{{FOO}}": b"x"}
 
 
+@pytest.mark.proves("copy without -T")
 def test_without_the_option_nothing_is_replaced(copy: Program, src: Path, dst: Path) -> None:
     (src / "file").write_text("{{FOO}} {{BAR}}")
     assert copy.run(src, dst, env={"FOO": "x"}).err == ""
@@ -376,6 +402,7 @@ def test_without_the_option_nothing_is_replaced(copy: Program, src: Path, dst: P
 # ---------------------------------------------------------------------- command, wrong words
 
 
+@pytest.mark.proves("copy -- COMMAND")
 def test_the_command_replaces_it(copy: Program, src: Path, dst: Path) -> None:
     """With its words, environment and umask as they were."""
     env = {"SRC": "a\nb", "file": "x", "line": "'", "IFS": "/"}
@@ -391,6 +418,7 @@ def test_the_command_replaces_it(copy: Program, src: Path, dst: Path) -> None:
     assert {key: environment.get(key) for key in kept} == {key: env[key] for key in kept}
 
 
+@pytest.mark.proves("copy -- COMMAND")
 def test_copy_and_wait_follow_each_other(
     copy: Program, wait: Program, src: Path, dst: Path
 ) -> None:
@@ -403,6 +431,7 @@ def test_copy_and_wait_follow_each_other(
     ("words", "code"),
     [(["/bin/sh", "-c", "exit 7"], 7), (["no-such"], 127), (["/etc/passwd"], 126)],
 )
+@pytest.mark.proves("copy exit codes")
 def test_the_exit_code_is_that_of_the_command(
     copy: Program, src: Path, dst: Path, words: list[str], code: int
 ) -> None:
@@ -429,6 +458,7 @@ def test_the_exit_code_is_that_of_the_command(
         (["src", "plain"], "plain is in the way: it is no directory, and src is one"),
     ],
 )
+@pytest.mark.proves("copy wrong words", "copy exit codes")
 def test_wrong_words_change_nothing(
     copy: Program, tmp_path: Path, words: list[str], reason: str
 ) -> None:
@@ -444,12 +474,29 @@ def test_wrong_words_change_nothing(
 
 @as_root
 @pytest.mark.parametrize("words", [(), ("-T",)])
+@pytest.mark.parametrize(
+    ("unreadable", "mode"),
+    [
+        pytest.param("src/file", 0o600, marks=pytest.mark.proves("copy unreadable file")),
+        *(
+            pytest.param(
+                *(place, mode),
+                marks=pytest.mark.proves("copy unreadable directory"),
+                id=f"{place}-{mode:o}",
+            )
+            for place in ("src", "src/dir")
+            for mode in (0o700, 0o711, 0o744)  # to list it takes one right, to use it another
+        ),
+    ],
+)
+@pytest.mark.proves("copy exit codes")
 def test_what_cannot_be_read_is_named(
-    copy: Program, tmp_path: Path, words: tuple[str, ...]
+    copy: Program, tmp_path: Path, words: tuple[str, ...], unreadable: str, mode: int
 ) -> None:
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src/secret").write_text("x")
-    (tmp_path / "src/secret").chmod(0o600)
+    (tmp_path / "src/dir").mkdir(parents=True)
+    (tmp_path / "src/file").write_text("x")
+    (tmp_path / "src/dir/file").write_text("x")
+    (tmp_path / unreadable).chmod(mode)
     for parent in (tmp_path, *list(tmp_path.parents)[:2]):
         parent.chmod(0o755)
     user = replace(copy, before=AS_A_USER)
@@ -457,10 +504,26 @@ def test_what_cannot_be_read_is_named(
     os.chown(tmp_path / "dst", 1000, 1000)
     done = user.run(*words, tmp_path / "src", tmp_path / "dst", "--", "echo", "not reached")
     assert (done.code, done.out) == (1, "")
-    assert "src/secret" in done.err
+    assert str(tmp_path / unreadable) in done.err
+    assert "is inside" not in done.err, "that is not what is wrong"
+
+
+@pytest.mark.proves("copy static", "copy without a shell")
+def test_without_a_shell_it_copies_and_becomes_itself(built: Path, tmp_path: Path) -> None:
+    """The static program in a root directory with nothing but it."""
+    (tmp_path / "copy").write_bytes((built / "static/copy").read_bytes())
+    (tmp_path / "copy").chmod(0o755)
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/two words").write_text("{{FOO}}")
+    here = Program(("/copy",), "/", ("/usr/sbin/chroot", tmp_path))
+    words = ("-T", "/src", "/first", "--", "/copy", "/first", "/second")
+    done = here.run(*words, env={"FOO": "a/b & 'c'"})
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert tree(tmp_path / "second") == {"two words": b"a/b & 'c'"}
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
+@pytest.mark.proves("copy help")
 def test_help_fits_a_screen(copy: Program, built: Path, option: str) -> None:
     done = copy.run(option)
     assert (done.code, done.err) == (0, "")

@@ -129,6 +129,14 @@ def compose(tmp_path: Path) -> str:
 # ------------------------------------------------------------------------ the env file
 
 
+@pytest.mark.proves(
+    "mdc deps comments",
+    "mdc COMPOSE_FILE",
+    "mdc COMPOSE_DIR",
+    "mdc COMPOSE_PROFILES",
+    "mdc MDC_MODE_DIRS",
+    "mdc MDC_MODE_mode",
+)
 def test_modes_and_what_they_need_are_written_in_order(project: Project) -> None:
     result = project.mdc("c")
     assert (result.code, result.out) == (0, "")
@@ -149,10 +157,12 @@ def test_modes_and_what_they_need_are_written_in_order(project: Project) -> None
 
 
 @pytest.mark.parametrize("words", ["a,c", "a c", "c, a", "c  a\nb", "b|c c"])
+@pytest.mark.proves("mdc MODES by commas and blanks")
 def test_modes_are_separated_by_commas_or_blanks(project: Project, words: str) -> None:
     assert project.mdc(words).err == "mdc: a b c in .env\n"
 
 
+@pytest.mark.proves("mdc deps either-or", "mdc deps order only", "mdc shortest resolution")
 def test_either_or_and_order_only(project: Project) -> None:
     project.write({"x/deps": "big|small, +z", "big/deps": "c", "small/deps": "", "z/deps": ""})
     assert project.mdc("x").err == "mdc: small x in .env\n"
@@ -160,6 +170,55 @@ def test_either_or_and_order_only(project: Project) -> None:
     assert project.mdc("x,z").err == "mdc: small z x in .env\n"
 
 
+@pytest.mark.parametrize(
+    ("deps", "resolution"),
+    [
+        pytest.param(
+            {"w": "# all that w needs\r\nq,r\ts # and so a\n\n#b\n", "q": "", "r": "", "s": "a"},
+            "a q r s w",
+            marks=pytest.mark.proves("mdc deps blanks, commas and lines", "mdc deps comments"),
+        ),
+        pytest.param(
+            {"x": "a", "y": "a x", "z": "a", "w": "a z|y"},
+            "a z w",
+            marks=pytest.mark.proves("mdc deps either-or", "mdc shortest resolution"),
+        ),
+        pytest.param(
+            {"w": "q|r r|s", "q": "", "r": "", "s": ""},  # r stands for two entries
+            "r w",
+            marks=pytest.mark.proves("mdc shortest resolution"),
+        ),
+        pytest.param(
+            {"w": "q|r", "q": "c", "r": "b"},  # what they need counts too
+            "a b r w",
+            marks=pytest.mark.proves("mdc shortest resolution"),
+        ),
+        pytest.param(
+            {"w": "s|r|q", "q": "", "r": "", "s": ""},
+            "q w",
+            marks=pytest.mark.proves("mdc first by name of equally short"),
+        ),
+        pytest.param(
+            {"w": "q|r", "q": "w", "r": "b"},
+            "a b r w",
+            marks=pytest.mark.proves("mdc cycle passed over"),
+        ),
+        pytest.param(
+            {"w": "a +z", "z": "a"}, "a w", marks=pytest.mark.proves("mdc deps order only")
+        ),
+        pytest.param(
+            {"w": "+z y", "y": "z", "z": "a"},
+            "a z y w",
+            marks=pytest.mark.proves("mdc deps order only"),
+        ),
+    ],
+)
+def test_the_resolution_of_a_mode(project: Project, deps: dict[str, str], resolution: str) -> None:
+    project.write({f"{name}/deps": text for name, text in deps.items()})
+    assert project.mdc("w").err == f"mdc: {resolution} in .env\n"
+
+
+@pytest.mark.proves("mdc env file order", "mdc env and .env")
 def test_env_files_are_joined_in_order_and_the_later_wins(project: Project) -> None:
     project.write(
         {
@@ -180,6 +239,7 @@ def test_env_files_are_joined_in_order_and_the_later_wins(project: Project) -> N
     assert places == sorted(places)
 
 
+@pytest.mark.proves("mdc MDC_MODE_mode", "mdc COMPOSE_PROFILES")
 def test_a_name_of_a_mode_becomes_a_variable(project: Project) -> None:
     project.write({"node1/deps": "", "My-mode.2/deps": ""})
     assert project.mdc("node1 My-mode.2").code == 0
@@ -191,6 +251,7 @@ def test_a_name_of_a_mode_becomes_a_variable(project: Project) -> None:
     assert found["COMPOSE_PROFILES"] == "MODE_My-mode.2,MODE_node1"
 
 
+@pytest.mark.proves("mdc compose file first found")
 def test_of_several_compose_files_the_first_is_taken(project: Project) -> None:
     names = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"]
     for first in range(len(names)):
@@ -205,6 +266,14 @@ def test_of_several_compose_files_the_first_is_taken(project: Project) -> None:
     assert project.variables()["COMPOSE_FILE"] == ".mdc-compose.yaml"
 
 
+@pytest.mark.proves(
+    "mdc MODES_DIR",
+    "mdc ENV_FILE",
+    "mdc MDC_FILES_DIR",
+    "mdc COMPOSE_DIR",
+    "mdc MDC_MODE_DIRS",
+    "mdc names with spaces",
+)
 def test_other_places_for_modes_env_file_and_trees(project: Project) -> None:
     (project.root / "modes").rename(project.root / "my modes")
     project.write({"a/svc/files/x": "x"}, below="my modes")
@@ -222,10 +291,12 @@ def test_other_places_for_modes_env_file_and_trees(project: Project) -> None:
 # ------------------------------------------------------------------------ compose
 
 
+@pytest.mark.proves("mdc without arguments")
 def test_without_arguments_compose_does_not_run(project: Project, compose: str) -> None:
     assert project.mdc("a", DOCKER_COMPOSE=compose).out == ""
 
 
+@pytest.mark.proves("mdc runs compose", "mdc DOCKER_COMPOSE", "mdc exit code of compose")
 def test_compose_gets_its_words_the_env_file_and_no_variable_that_would_win_over_it(
     project: Project, compose: str
 ) -> None:
@@ -242,12 +313,28 @@ def test_compose_gets_its_words_the_env_file_and_no_variable_that_would_win_over
     assert (project.root / ".env").exists()
 
 
+@pytest.mark.proves("mdc docker compose by default")
+def test_without_a_word_about_it_compose_is_that_of_docker(
+    project: Project, tmp_path: Path
+) -> None:
+    (tmp_path / "bin").mkdir()
+    docker = tmp_path / "bin/docker"
+    docker.write_text('#!/bin/sh\nprintf "<%s>" docker "$@"\n')
+    docker.chmod(0o755)
+    path = f"{tmp_path}/bin:{os.environ['PATH']}"
+    for others in ({}, {"DOCKER_COMPOSE": ""}):
+        result = project.mdc("a", "up", "-d", PATH=path, **others)
+        assert (result.code, result.out) == (0, "<docker><compose><--env-file><.env><up><-d>")
+
+
+@pytest.mark.proves("mdc DOCKER_COMPOSE")
 def test_docker_compose_is_no_shell_line(project: Project, tmp_path: Path) -> None:
     line = f"echo $HOME `id` > {tmp_path}/out ; true #"
     result = project.mdc("a", "up", DOCKER_COMPOSE=line)
     assert result.out == f"$HOME `id` > {tmp_path}/out ; true # --env-file .env up\n"
 
 
+@pytest.mark.proves("mdc DOCKER_COMPOSE")
 def test_a_compose_that_is_not_there_is_said_before_anything_is_written(project: Project) -> None:
     before = project.everything()
     result = project.mdc("a", "up", DOCKER_COMPOSE="no-such-compose x")
@@ -258,6 +345,7 @@ def test_a_compose_that_is_not_there_is_said_before_anything_is_written(project:
     assert project.everything() == before
 
 
+@pytest.mark.proves("mdc DOCKER_COMPOSE")
 def test_a_compose_that_is_no_program_is_said(project: Project, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.write_bytes(b"\x7fELF nothing")
@@ -269,6 +357,7 @@ def test_a_compose_that_is_no_program_is_said(project: Project, tmp_path: Path) 
 # ------------------------------------------------------------------------ --dry-run
 
 
+@pytest.mark.proves("mdc dry-run", "mdc empty base")
 def test_a_dry_run_shows_everything_and_does_nothing(project: Project) -> None:
     project.write({"a/env": "A=1\n", "a/svc/files/etc/one": "", "b/svc/files/etc/one": ""})
     before = project.everything()
@@ -305,6 +394,7 @@ def test_a_dry_run_shows_everything_and_does_nothing(project: Project) -> None:
     )
 
 
+@pytest.mark.proves("mdc dry-run", "mdc empty base")
 def test_what_a_dry_run_shows_is_what_is_written(project: Project) -> None:
     shown = project.mdc("--dry-run", "c").out
     project.mdc("c")
@@ -316,6 +406,7 @@ def test_what_a_dry_run_shows_is_what_is_written(project: Project) -> None:
 # ------------------------------------------------------------------------ trees of files
 
 
+@pytest.mark.proves("mdc files overlay", "mdc files modes and links")
 def test_trees_are_laid_over_each_other(project: Project) -> None:
     project.write(
         {
@@ -349,6 +440,15 @@ def test_trees_are_laid_over_each_other(project: Project) -> None:
     assert names == [".mdc", "svc1", "svc2"]
 
 
+@pytest.mark.proves("mdc files overlay", "mdc names with spaces")
+def test_trees_keep_their_names_whatever_they_are(project: Project) -> None:
+    names = ["two words", "$x", "'\"\\", "*", "-rf", "line\nfeed"]
+    project.write({f"{mode}/my svc/files/{name}": mode for mode in "ab" for name in names})
+    assert project.mdc("b", MDC_FILES_DIR="my files").code == 0
+    assert project.files("my files") == {f"my svc/{name}": "b" for name in names}
+
+
+@pytest.mark.proves("mdc files emptied first")
 def test_the_directory_is_emptied_first_and_stays_the_same_one(project: Project) -> None:
     project.write({"a/svc/files/one": "1", "x/svc/files/two": "2", "y/deps": ""})
     assert project.mdc("a").code == 0
@@ -360,6 +460,7 @@ def test_the_directory_is_emptied_first_and_stays_the_same_one(project: Project)
     assert (project.root / ".files").stat().st_ino == before
 
 
+@pytest.mark.proves("mdc files emptied first")
 def test_emptying_follows_no_symbolic_link(project: Project, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -375,6 +476,7 @@ def test_emptying_follows_no_symbolic_link(project: Project, tmp_path: Path) -> 
     assert project.files() == {}
 
 
+@pytest.mark.proves("mdc files overlay")
 def test_nothing_is_written_through_a_link_of_another_mode(
     project: Project, tmp_path: Path
 ) -> None:
@@ -394,6 +496,7 @@ def test_nothing_is_written_through_a_link_of_another_mode(
     assert (outside / "file").read_text() == "kept"
 
 
+@pytest.mark.proves("mdc files overlay")
 def test_a_file_is_not_laid_over_a_directory(project: Project) -> None:
     project.write({"a/svc/files/x/y": "", "b/svc/files/x": ""})
     os.mkfifo(project.root / "modes/b/svc/files/pipe")
@@ -410,6 +513,7 @@ def test_a_file_is_not_laid_over_a_directory(project: Project) -> None:
 
 
 @pytest.mark.parametrize("directory", [".", "/", "..", "sub/..", "./", "//", "../work"])
+@pytest.mark.proves("mdc refuses . and /")
 def test_what_contains_the_working_directory_is_not_emptied(
     project: Project, directory: str
 ) -> None:
@@ -419,6 +523,7 @@ def test_what_contains_the_working_directory_is_not_emptied(
     )
 
 
+@pytest.mark.proves("mdc refuses . and /")
 def test_what_else_is_not_emptied(project: Project, tmp_path: Path) -> None:
     (project.root / "real").mkdir()
     (project.root / "link").symlink_to("real")
@@ -442,6 +547,7 @@ def test_what_else_is_not_emptied(project: Project, tmp_path: Path) -> None:
 # ------------------------------------------------------------------------ what is not mdc's
 
 
+@pytest.mark.proves("mdc foreign env file", "mdc foreign files directory", "mdc force")
 def test_what_mdc_did_not_write_is_replaced_with_force_only(project: Project) -> None:
     project.write({"a/svc/files/x": "x"})
     project.write({".env": "MINE=1\n", ".mdc-compose.yaml": "", ".files/mine": ""}, below="")
@@ -463,6 +569,7 @@ def test_what_mdc_did_not_write_is_replaced_with_force_only(project: Project) ->
     assert project.mdc("b").code == 0, "now all is mdc's"
 
 
+@pytest.mark.proves("mdc ENV_FILE")
 def test_a_link_to_the_env_file_and_its_permissions_stay(project: Project, tmp_path: Path) -> None:
     real = tmp_path / "shared.env"
     (project.root / ".env").symlink_to(real)
@@ -489,9 +596,39 @@ def test_a_link_to_the_env_file_and_its_permissions_stay(project: Project, tmp_p
                      "there are a, b, c")),
         ("c", "b|zz", ("modes/a/deps:1:1: no mode zz: modes has no directory of that name; "
                       "there are a, b, c")),
-        ("c", "c", ("modes/a/deps:1:1: a cycle: a needs c (modes/a/deps:1:1), c needs b "
-                   "(modes/c/deps:1:1), b needs a (modes/b/deps:1:1); "
-                   "take one of these entries away")),
+    ],
+)  # fmt: skip
+@pytest.mark.proves("mdc missing mode")
+def test_a_mode_that_is_not_there_is_told_with_its_place(
+    project: Project, words: str, deps: str, said: str
+) -> None:
+    project.write({"a/deps": deps})
+    assert project.refused(words) == said
+
+
+@pytest.mark.parametrize(
+    ("deps", "said"),
+    [
+        ("c", ("modes/a/deps:1:1: a cycle: a needs c (modes/a/deps:1:1), c needs b "
+               "(modes/c/deps:1:1), b needs a (modes/b/deps:1:1); "
+               "take one of these entries away")),
+        ("a", ("modes/a/deps:1:1: a cycle: a needs a (modes/a/deps:1:1); "
+               "take one of these entries away")),
+        ("+b", ("modes/a/deps:1:1: a cycle: a comes after b (modes/a/deps:1:1), b needs a "
+                "(modes/b/deps:1:1); take one of these entries away")),
+    ],
+)  # fmt: skip
+@pytest.mark.proves("mdc cycle")
+def test_a_cycle_is_told_with_the_entries_that_make_it(
+    project: Project, deps: str, said: str
+) -> None:
+    project.write({"a/deps": deps})
+    assert project.refused("c") == said
+
+
+@pytest.mark.parametrize(
+    ("words", "deps", "said"),
+    [
         ("c", "../a", ("modes/a/deps:1:1: '../a' is not the name of a mode: letters, digits, '_', "
                       "'.' and '-', the first a letter, a digit or '_'")),
         ("+a", "", "MODES:1:1: '+a' asks for nothing; it is for deps files"),
@@ -500,13 +637,15 @@ def test_a_link_to_the_env_file_and_its_permissions_stay(project: Project, tmp_p
                            "'_', '.' and '-', the first a letter, a digit or '_'")),
     ],
 )  # fmt: skip
-def test_a_wrong_mode_or_entry_is_told_with_its_place(
+@pytest.mark.proves("mdc wrong entry")
+def test_a_wrong_entry_is_told_with_its_place(
     project: Project, words: str, deps: str, said: str
 ) -> None:
     project.write({"a/deps": deps})
     assert project.refused(words) == said
 
 
+@pytest.mark.proves("mdc missing mode")
 def test_everything_that_is_wrong_is_told_at_once(project: Project) -> None:
     project.write({"a/deps": "yy\n%", "b/deps": "a zz"})
     assert [line.partition(": ")[0] for line in project.refused("c, xx").splitlines()] == [
@@ -516,6 +655,7 @@ def test_everything_that_is_wrong_is_told_at_once(project: Project) -> None:
     ]
 
 
+@pytest.mark.proves("mdc MODES_DIR", "mdc ENV_FILE")
 def test_directories_that_are_not_there(project: Project) -> None:
     assert project.refused("a", MODES_DIR="none") == (
         "none: there is no such directory; MODES_DIR says where the modes are"
@@ -527,6 +667,7 @@ def test_directories_that_are_not_there(project: Project) -> None:
     assert project.refused("--force", "a") == (".env: is not a file; ENV_FILE says where to write")
 
 
+@pytest.mark.proves("mdc DOCKER_COMPOSE", "mdc MODES_DIR")
 def test_settings_that_cannot_be_understood(project: Project) -> None:
     assert project.refused("a", DOCKER_COMPOSE="docker 'compose") == (
         'DOCKER_COMPOSE: "docker \'compose": No closing quotation'
@@ -571,6 +712,7 @@ UNDER = PLAIN if os.geteuid() == 0 else ()
         ("modes/a/svc/files/file", "modes/a/svc/files/file"),
     ],
 )
+@pytest.mark.proves("mdc unreadable directory")
 def test_what_cannot_be_read_is_named_and_changes_nothing(
     project: Project, path: str, named: str
 ) -> None:
@@ -598,6 +740,7 @@ def test_what_cannot_be_read_is_named_and_changes_nothing(
         ".files/svc",  # a directory that cannot be moved, after one that was
     ],
 )
+@pytest.mark.proves("mdc all or nothing")
 def test_what_cannot_be_written_leaves_all_as_it_was(project: Project, locked: str) -> None:
     project.write({"a/svc/files/file": "new", "x/svc/files/file": "old", "x/and/files/more": "old"})
     assert project.mdc("x").code == 0
@@ -615,6 +758,7 @@ def test_what_cannot_be_written_leaves_all_as_it_was(project: Project, locked: s
     assert project.everything() == before
 
 
+@pytest.mark.proves("mdc help")
 def test_help_fits_a_screen_and_teaches(project: Project) -> None:
     result = project.mdc("--help")
     assert result.code == 0
@@ -632,6 +776,7 @@ def test_help_fits_a_screen_and_teaches(project: Project) -> None:
         (("--frobnicate", "a"), "mdc: unrecognized arguments: --frobnicate"),
     ],
 )
+@pytest.mark.proves("mdc wrong words")
 def test_wrong_words(project: Project, words: tuple[str, ...], said: str) -> None:
     result = project.mdc(*words)
     assert (result.code, result.err) == (1, f"{said}\nTry 'mdc --help'.\n")

@@ -64,6 +64,7 @@ def config(compose: str, modes: str, directory: Path, **variables: str) -> dict[
         ("all", {"network", "r0", "node1", "node2"}),
     ],
 )
+@pytest.mark.proves("mdc runs compose", "mdc COMPOSE_FILE", "mdc MODES_DIR")
 def test_the_modes_of_example_4(
     compose: str, modes: str, services: set[str], tmp_path: Path
 ) -> None:
@@ -79,6 +80,13 @@ def test_the_modes_of_example_4(
     assert again == found
 
 
+@pytest.mark.proves(
+    "mdc env file order",
+    "mdc empty base",
+    "mdc COMPOSE_DIR",
+    "mdc MDC_MODE_mode",
+    "mdc names with spaces",
+)
 def test_env_files_and_relative_paths(compose: str, tmp_path: Path) -> None:
     place = tmp_path / "it is here, $HOME"
     for name, text in {

@@ -7,7 +7,7 @@ import shlex
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,10 +36,10 @@ class Desk:
 
     root: Path
 
-    def start(self, *words: str, **variables: str) -> Result:
+    def start(self, *words: str, under: Sequence[str] = (), **variables: str) -> Result:
         environment = {"PATH": f"{self.root}/bin:/usr/bin:/bin", **variables}
         done = subprocess.run(
-            [START, *words],
+            [*under, START, *words],
             cwd=self.root,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -57,8 +57,8 @@ class Desk:
         assert (result.code, result.err) == (0, ""), result
         return result.out.removesuffix("\n")
 
-    def refused(self, *words: str, **variables: str) -> str:
-        result = self.start(*words, **variables)
+    def refused(self, *words: str, under: Sequence[str] = (), **variables: str) -> str:
+        result = self.start(*words, under=under, **variables)
         assert (result.code, result.out) == (1, ""), result
         said, end, _ = result.err.rpartition("\nNothing was started.\n")
         assert end, result.err
@@ -87,6 +87,15 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         yield Desk(root)
 
 
+@pytest.mark.proves(
+    "relink-start --dry-run",
+    "relink-start --mode",
+    "relink-start --host-mode",
+    "relink-start --network-file",
+    "relink-start --docker-socket",
+    "relink-start -- OPTIONS OF run",
+    "relink-start names with spaces",
+)
 def test_the_whole_command_for_docker(desk: Desk) -> None:
     words = ("-v", "--mode", "docker", "--host-mode", "docker", "--network-file", "net.yaml")
     given = ("--name", "network", "--rm", "-e", "NODE_NAME_1=it's one")
@@ -99,6 +108,13 @@ def test_the_whole_command_for_docker(desk: Desk) -> None:
     )
 
 
+@pytest.mark.proves(
+    "relink-start --dry-run",
+    "relink-start --mode",
+    "relink-start --network-file",
+    "relink-start --podman-socket",
+    "relink-start names with spaces",
+)
 def test_the_whole_command_for_podman(desk: Desk) -> None:
     place = f"{desk.root}/sock"
     words = ("--mode=podman", "--podman-socket", "sock", "--network-file=net.yaml")
@@ -110,6 +126,7 @@ def test_the_whole_command_for_podman(desk: Desk) -> None:
     )
 
 
+@pytest.mark.proves("relink-start --dry-run", "relink-start exit code of the engine")
 def test_what_a_dry_run_prints_is_what_is_started(desk: Desk) -> None:
     words = ("--network-file", "net.yaml", "--docker-socket", "sock", "--", "-e", "A=$(id) `id`;")
     printed = shlex.split(desk.command(*words))
@@ -127,6 +144,9 @@ def test_what_a_dry_run_prints_is_what_is_started(desk: Desk) -> None:
     assert (pasted.stdout, pasted.returncode) == (ran.out, 5)
 
 
+@pytest.mark.proves(
+    "relink-start --mode", "relink-start --host-mode", "relink-start the engine that is there"
+)
 def test_the_engine_that_is_watched_and_the_one_that_runs_the_sidecar(desk: Desk) -> None:
     words = ("--network-file", "net.yaml", "--podman-socket", "sock", "--docker-socket", "sock")
     both = desk.command(*words, "--mode", "podman", "--host-mode", "docker")
@@ -139,6 +159,12 @@ def test_the_engine_that_is_watched_and_the_one_that_runs_the_sidecar(desk: Desk
     assert only.out.startswith("podman run "), "with podman alone podman is meant"
 
 
+@pytest.mark.proves(
+    "relink-start --network-file",
+    "relink-start --network-config",
+    "relink-start --compose-file",
+    "relink-start --config-schema",
+)
 def test_files_of_all_kinds_keep_their_order_and_are_mounted_by_directory(desk: Desk) -> None:
     (desk.root / "link.yaml").symlink_to("sub/more.yaml")
     inside = f"/host{desk.root}"
@@ -157,14 +183,27 @@ def test_files_of_all_kinds_keep_their_order_and_are_mounted_by_directory(desk: 
     assert volumes[1:] == [f"{desk.root}:{inside}:ro", f"{desk.root}/sub:{inside}/sub:ro"]
 
 
-def test_options_of_reconcile_are_handed_on_as_they_are(desk: Desk) -> None:
-    options = ("--default-bridge-mode", "linux", "--default-mtu", "1500", "--keep-veth-offload",
-               "--compose-project", "p", "--dataplane=host", "-v")  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(
+            pytest.param(words, marks=pytest.mark.proves(f"relink-start {words[0]}"))
+            for words in (("-v",), ("--verbose",), ("--compose-project", "my project"))
+        ),
+        ("--default-bridge-mode", "linux", "--default-mtu", "1500", "--keep-veth-offload"),
+        ("--dataplane=host", "-v", "--compose-project=p"),
+    ],
+)
+@pytest.mark.proves("relink-start OPTIONS OF reconcile")
+def test_options_of_reconcile_are_handed_on_as_they_are(
+    desk: Desk, options: tuple[str, ...]
+) -> None:
     found = desk.command("--network-file", "net.yaml", "--docker-socket", "sock", *options)
     assert found.endswith("net.yaml' " + shlex.join(options))
 
 
 @pytest.mark.parametrize("network", [("--network", "bridge"), ("--network=bridge",), ("--net=x",)])
+@pytest.mark.proves("relink-start -- OPTIONS OF run")
 def test_a_network_of_ones_own_takes_the_place_of_none(
     desk: Desk, network: tuple[str, ...]
 ) -> None:
@@ -174,6 +213,7 @@ def test_a_network_of_ones_own_takes_the_place_of_none(
     assert f" {shlex.join(network)} relink reconcile " in found
 
 
+@pytest.mark.proves("relink-start --image", "relink-start RELINK_IMAGE")
 def test_the_image_by_option_or_environment(desk: Desk) -> None:
     words = ("--network-file", "net.yaml", "--docker-socket", "sock")
     assert " mine:1 reconcile " in desk.command(*words, RELINK_IMAGE="mine:1")
@@ -194,6 +234,45 @@ def test_where_sockets_are() -> None:
     assert at("podman", 1000, CONTAINER_HOST="unix:///y") == "/y"
     with pytest.raises(ConfigError, match="DOCKER_HOST: 'tcp://h:1' is not on this machine"):
         at("docker", 0, DOCKER_HOST="tcp://h:1")
+
+
+@pytest.mark.parametrize(
+    ("mode", "uid", "variables", "socket_path"),
+    [
+        ("docker", 0, {}, "/var/run/docker.sock"),
+        ("docker", 1000, {}, "/var/run/docker.sock"),
+        pytest.param(
+            *("docker", 1000, {"DOCKER_HOST": "unix:///run/user/5/docker.sock"}),
+            "/run/user/5/docker.sock",
+            marks=pytest.mark.proves("relink-start DOCKER_HOST"),
+        ),
+        ("podman", 0, {"XDG_RUNTIME_DIR": "/run/user/0"}, "/var/run/podman/podman.sock"),
+        pytest.param(
+            *("podman", 1000, {}, "/run/user/1000/podman/podman.sock"),
+            marks=pytest.mark.proves("relink-start podman without root"),
+        ),
+        pytest.param(
+            *("podman", 1000, {"XDG_RUNTIME_DIR": "/run/x y"}, "/run/x y/podman/podman.sock"),
+            marks=pytest.mark.proves("relink-start podman without root"),
+        ),
+        pytest.param(
+            *("podman", 1000, {"CONTAINER_HOST": "unix:///run/y"}, "/run/y"),
+            marks=pytest.mark.proves("relink-start CONTAINER_HOST"),
+        ),
+    ],
+)
+@pytest.mark.proves("relink-start the engine's usual socket")
+def test_a_socket_is_looked_for_where_the_engine_s_client_does(
+    desk: Desk, mode: str, uid: int, variables: dict[str, str], socket_path: str
+) -> None:
+    """On a machine without any, which is why it is named."""
+    empty = 'mount -t tmpfs tmpfs /run && exec unshare --user --map-user="$0" "$@"'
+    said = desk.refused(
+        *("--network-file", "net.yaml", "--mode", mode),
+        under=("/usr/bin/unshare", "--mount", "sh", "-c", empty, str(uid)),
+        **variables,
+    )
+    assert said.startswith(f"{socket_path}: there is no socket; ")
 
 
 @pytest.mark.parametrize(
@@ -227,6 +306,7 @@ def test_where_sockets_are() -> None:
         ),
     ],
 )
+@pytest.mark.proves("relink-start no file, no socket")
 def test_what_is_wrong_is_told_and_nothing_started(
     desk: Desk, words: tuple[str, ...], said: str
 ) -> None:
@@ -235,12 +315,14 @@ def test_what_is_wrong_is_told_and_nothing_started(
     assert desk.refused("--dry-run", *words, *own) == said.format(root=desk.root)
 
 
+@pytest.mark.proves("relink-start DOCKER_HOST")
 def test_an_engine_that_is_elsewhere_is_refused(desk: Desk) -> None:
     assert desk.refused("--network-file", "net.yaml", DOCKER_HOST="ssh://there") == (
         "DOCKER_HOST: 'ssh://there' is not on this machine; the sidecar needs a unix:// socket"
     )
 
 
+@pytest.mark.proves("relink-start no engine")
 def test_programs_that_are_not_there_or_none(desk: Desk) -> None:
     words = ("--network-file", "net.yaml", "--docker-socket", "sock")
     (desk.root / "bin" / "docker").write_bytes(b"\x7fELF nothing")
@@ -253,6 +335,7 @@ def test_programs_that_are_not_there_or_none(desk: Desk) -> None:
     assert absent.err == "There is no program docker.\nNothing was started.\n"
 
 
+@pytest.mark.proves("relink-start wrong words")
 def test_wrong_words(desk: Desk) -> None:
     result = desk.start("--mode", "lxc")
     assert result.code == 1
@@ -260,6 +343,7 @@ def test_wrong_words(desk: Desk) -> None:
     assert result.err.endswith("Try 'relink-start --help'.\n")
 
 
+@pytest.mark.proves("relink-start help")
 def test_help_fits_a_screen_and_teaches(desk: Desk) -> None:
     result = desk.start("--help")
     assert result.code == 0

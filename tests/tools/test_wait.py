@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.waiting import until
-from tests.tools.programs import Program, ended, entering, ip, says
+from tests.tools.programs import Program, ended, entering, ip, options, says
 
 HOSTILE = [
     "a b", "$(touch owned)", "`id`", "; reboot", "'", '"', "\\", "\\n", "--", "-x", "", "*", "~",
@@ -67,8 +67,9 @@ def told(pid: int, name: str) -> Iterator[subprocess.Popen[bytes]]:
 # ------------------------------------------------------------------------------ conditions
 
 
-@pytest.mark.parametrize("option", ["-f", "--file"])
+@pytest.mark.parametrize("option", options("wait", "-f", "--file"))
 @pytest.mark.parametrize("name", ["plain", "two words", "line\nfeed", "--", "'\"\\$*"])
+@pytest.mark.proves("wait names with spaces")
 def test_a_file(wait: Program, tmp_path: Path, option: str, name: str) -> None:
     path = f"./{name}"
     process = wait.start(option, path, "--", "echo", "there", cwd=tmp_path)
@@ -79,7 +80,7 @@ def test_a_file(wait: Program, tmp_path: Path, option: str, name: str) -> None:
     assert wait.run(option, path, cwd=tmp_path).err == "", "nothing to say of what is there"
 
 
-@pytest.mark.parametrize("option", ["-i", "--if", "--intf"])
+@pytest.mark.parametrize("option", options("wait", "-i", "--if", "--intf"))
 def test_an_interface(inside: Program, net: int, option: str) -> None:
     assert inside.run(option, "lo").code == 0
     process = inside.start(option, "eth1", "--", "echo", "there")
@@ -89,6 +90,7 @@ def test_an_interface(inside: Program, net: int, option: str) -> None:
     assert ended(process).out == "there\n"
 
 
+@pytest.mark.proves("wait -i")
 def test_an_interface_is_known_by_its_whole_name(inside: Program, net: int) -> None:
     ip(net, "link", "add", "eth0", "type", "bridge")
     for name in ("eth", "face", "Inter-|", "eth0:", "*", "eth0 ", "e.h0"):
@@ -97,7 +99,7 @@ def test_an_interface_is_known_by_its_whole_name(inside: Program, net: int) -> N
         assert done.err.endswith(f"wait: timed out after 0.05 s, waiting for interface {name}\n")
 
 
-@pytest.mark.parametrize("option", ["-I", "--ip"])
+@pytest.mark.parametrize("option", options("wait", "-I", "--ip"))
 @pytest.mark.parametrize("address", ["10.0.0.1/24", "fd00::1/64"])
 def test_an_address(inside: Program, net: int, option: str, address: str) -> None:
     ip(net, "link", "add", "eth0", "up", "type", "bridge")
@@ -108,6 +110,7 @@ def test_an_address(inside: Program, net: int, option: str, address: str) -> Non
     assert ended(process).out == "there\n"
 
 
+@pytest.mark.proves("wait -I")
 def test_an_address_is_of_that_interface(inside: Program, net: int) -> None:
     ip(net, "link", "add", "eth0", "type", "bridge")
     ip(net, "link", "add", "eth01", "type", "bridge")
@@ -116,6 +119,7 @@ def test_an_address_is_of_that_interface(inside: Program, net: int) -> None:
     assert inside.run("-I", "eth01", "--timeout", "0.1").code == 0
 
 
+@pytest.mark.proves("wait -6", "wait -I")
 def test_after_6_an_address_is_one_of_ipv6(inside: Program, net: int) -> None:
     ip(net, "link", "add", "eth0", "type", "bridge")
     ip(net, "address", "add", "10.0.0.1/24", "dev", "eth0")
@@ -126,6 +130,7 @@ def test_after_6_an_address_is_one_of_ipv6(inside: Program, net: int) -> None:
     assert ended(process).out == "there\n"
 
 
+@pytest.mark.proves("wait -I")
 def test_an_ipv6_address_that_may_be_a_duplicate_is_none(inside: Program, net: int) -> None:
     """It is tentative as long as its interface has no carrier."""
     ip(net, "link", "add", "eth0", "up", "type", "veth", "peer", "name", "eth1")
@@ -137,13 +142,14 @@ def test_an_ipv6_address_that_may_be_a_duplicate_is_none(inside: Program, net: i
     ("words", "told_as"),
     [
         ("127.0.0.1:8080", "127.0.0.1"),
-        ("[::1]:8080", "::1"),
-        ("tcp:8080", "this container"),
+        pytest.param("[::1]:8080", "::1", marks=pytest.mark.proves("wait [IPV6]:PORT")),
+        pytest.param("tcp:8080", "this container", marks=pytest.mark.proves("wait tcp:PORT")),
         ("8080", "this container"),
         ("localhost:8080", "localhost"),
         ("tcp:127.0.0.1:8080", "127.0.0.1"),
     ],
 )
+@pytest.mark.proves("wait --tcp")
 def test_a_port(inside: Program, net: int, words: str, told_as: str) -> None:
     at = "::1" if "[" in words else "127.0.0.1"
     process = inside.start("--tcp", words, "--", "echo", "there")
@@ -153,6 +159,7 @@ def test_a_port(inside: Program, net: int, words: str, told_as: str) -> None:
         assert (done.code, done.out) == (0, "there\n"), done.err
 
 
+@pytest.mark.proves("wait -6", "wait tcp:PORT")
 def test_after_6_this_container_is_its_ipv6_loopback(inside: Program, net: int) -> None:
     with listening(net, "127.0.0.1", 8080):
         assert inside.run("-6", "-t", "tcp:8080", "--timeout", "0.3").code == 124
@@ -160,6 +167,7 @@ def test_after_6_this_container_is_its_ipv6_loopback(inside: Program, net: int) 
             assert inside.run("-6", "-t", "tcp:8080", "--timeout", "5").code == 0
 
 
+@pytest.mark.proves("wait -6", "wait -t")
 def test_after_6_a_name_is_its_ipv6_address(inside: Program, net: int, tmp_path: Path) -> None:
     hosts = tmp_path / "hosts"
     hosts.write_text("127.0.0.1 db\n# ::2 db\n::1 other db # also\n")
@@ -179,6 +187,7 @@ def test_after_6_a_name_is_its_ipv6_address(inside: Program, net: int, tmp_path:
         assert done.err.endswith("waiting for nobody to answer on TCP port 8080 by IPv6\n")
 
 
+@pytest.mark.proves("wait -t", "wait several hosts")
 def test_several_hosts(inside: Program, net: int) -> None:
     both = "127.0.0.1:81,[::1]:82"
     with listening(net, "127.0.0.1", 81):
@@ -190,7 +199,7 @@ def test_several_hosts(inside: Program, net: int) -> None:
             assert inside.run("-t", both, "--timeout", "5").code == 0
 
 
-@pytest.mark.parametrize("option", ["-c", "--cmd", "--command"])
+@pytest.mark.parametrize("option", options("wait", "-c", "--cmd", "--command"))
 def test_a_command(wait: Program, tmp_path: Path, option: str) -> None:
     """A line for sh: what it prints is seen, and its input is empty."""
     line = 'read -r word; echo "tried <$word> $0" >&2; [ -e "two words" ] && [ -e \'$x\' ]'
@@ -204,6 +213,7 @@ def test_a_command(wait: Program, tmp_path: Path, option: str) -> None:
     assert ended(process).out == "there\n"
 
 
+@pytest.mark.proves("wait --ready", "wait --ready=INSTANCE")
 def test_ready_is_what_relink_says_here(inside: Program, net: int) -> None:
     process = inside.start("--ready", "--", "echo", "there")
     assert says(process) == "wait: waiting for the links of this container to be as declared"
@@ -218,6 +228,7 @@ def test_ready_is_what_relink_says_here(inside: Program, net: int) -> None:
         assert inside.run("--ready", "--timeout", "0.1").code == 124
 
 
+@pytest.mark.proves("wait in turn")
 def test_conditions_are_waited_for_in_turn(wait: Program, tmp_path: Path) -> None:
     process = wait.start("-f", "a", "-c", "[ -e b ]", "-f", "c", "--", "echo", "x", cwd=tmp_path)
     for name, told_as in (("a", "file a"), ("b", "success of: [ -e b ]"), ("c", "file c")):
@@ -229,6 +240,7 @@ def test_conditions_are_waited_for_in_turn(wait: Program, tmp_path: Path) -> Non
 # -------------------------------------------------------------------------------- command
 
 
+@pytest.mark.proves("wait -- COMMAND")
 def test_the_command_replaces_it(inside: Program, net: int, tmp_path: Path) -> None:
     """Same process, words and environment as they are, and nothing else is left of it."""
     env = {
@@ -252,6 +264,7 @@ def test_the_command_replaces_it(inside: Program, net: int, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.proves("wait -- COMMAND")
 def test_the_command_has_its_input_and_no_children(wait: Program) -> None:
     there = 'read -r word && echo "$word"; wait; pgrep -P $$ | wc -l'
     process = wait.start(
@@ -264,12 +277,14 @@ def test_the_command_has_its_input_and_no_children(wait: Program) -> None:
     assert ended(process).out.split() in (["hello", "0"], ["hello", "1"])
 
 
-@pytest.mark.parametrize(("option", "mode"), [("-u", "027"), ("--umask", "0000"), ("-u", "7")])
+@pytest.mark.parametrize("option", options("wait", "-u", "--umask"))
+@pytest.mark.parametrize("mode", ["027", "0000", "7"])
 def test_the_umask_of_the_command(wait: Program, option: str, mode: str) -> None:
     done = wait.run(option, mode, "--", "/bin/sh", "-c", "umask")
     assert int(done.out, 8) == int(mode, 8)
 
 
+@pytest.mark.proves("wait without a command")
 def test_without_a_command_it_ends(wait: Program) -> None:
     for words in (("-f", "/"), ("-f", "/", "--")):
         assert wait.run(*words).code == 0
@@ -279,6 +294,7 @@ def test_without_a_command_it_ends(wait: Program) -> None:
     ("words", "code"),
     [(["/bin/sh", "-c", "exit 7"], 7), (["no-such"], 127), (["/etc/passwd"], 126)],
 )
+@pytest.mark.proves("wait exit codes")
 def test_the_exit_code_is_that_of_the_command(wait: Program, words: list[str], code: int) -> None:
     done = wait.run("-f", "/", "--", *words)
     assert done.code == code
@@ -302,6 +318,7 @@ def test_the_exit_code_is_that_of_the_command(wait: Program, words: list[str], c
         (["-f", "/", "-f", "/no", "-f", "/later"], "file /no"),
     ],
 )
+@pytest.mark.proves("wait --timeout", "wait --timeout names the condition")
 def test_timeout_names_what_was_not_met(inside: Program, words: list[str], missing: str) -> None:
     started = time.monotonic()
     done = inside.run(*words, "--timeout", "0.3", "--", "echo", "not reached")
@@ -310,6 +327,7 @@ def test_timeout_names_what_was_not_met(inside: Program, words: list[str], missi
     assert time.monotonic() - started >= 0.3
 
 
+@pytest.mark.proves("wait --timeout", "wait --timeout names the condition")
 def test_a_host_that_never_answers(inside: Program, net: int) -> None:
     """What is sent to it is lost: not even an error comes back."""
     ip(net, "link", "add", "eth0", "up", "type", "veth", "peer", "name", "eth1")
@@ -325,6 +343,7 @@ def test_a_host_that_never_answers(inside: Program, net: int) -> None:
     )
 
 
+@pytest.mark.proves("wait --timeout", "wait --timeout names the condition")
 def test_a_command_that_never_ends_is_ended_with_all_that_it_began(
     wait: Program, tmp_path: Path
 ) -> None:
@@ -343,6 +362,7 @@ def gone(pid: int) -> bool:
         return True
 
 
+@pytest.mark.proves("wait without --timeout")
 def test_without_timeout_a_condition_may_take_its_time(wait: Program, tmp_path: Path) -> None:
     process = wait.start(
         "-s", "0.01", "-c", "echo x >>tries; [ $(wc -l <tries) = 20 ]", cwd=tmp_path
@@ -351,9 +371,10 @@ def test_without_timeout_a_condition_may_take_its_time(wait: Program, tmp_path: 
     assert (tmp_path / "tries").read_text() == "x\n" * 20
 
 
-def test_sleep_is_the_time_between_two_looks(wait: Program, tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", options("wait", "-s", "--sleep"))
+def test_sleep_is_the_time_between_two_looks(wait: Program, tmp_path: Path, option: str) -> None:
     started = time.monotonic()
-    done = wait.run("-s", "0.4", "-c", "echo x >>tries; [ $(wc -l <tries) = 3 ]", cwd=tmp_path)
+    done = wait.run(option, "0.4", "-c", "echo x >>tries; [ $(wc -l <tries) = 3 ]", cwd=tmp_path)
     assert done.code == 0
     assert time.monotonic() - started >= 0.8
 
@@ -362,6 +383,7 @@ def test_sleep_is_the_time_between_two_looks(wait: Program, tmp_path: Path) -> N
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
 )
 @pytest.mark.parametrize("words", [[], ["--timeout", "1000"]])
+@pytest.mark.proves("wait signals", "wait exit codes")
 def test_a_signal_ends_it_and_its_command(
     wait: Program, tmp_path: Path, number: signal.Signals, code: int, words: list[str]
 ) -> None:
@@ -405,6 +427,7 @@ def test_a_signal_ends_it_and_its_command(
         (["-u", "00022"], "-u takes an octal mode, such as 022: '00022'"),
     ],
 )
+@pytest.mark.proves("wait wrong words", "wait exit codes")
 def test_wrong_words_are_told_before_anything_is_done(
     wait: Program, tmp_path: Path, words: list[str], reason: str
 ) -> None:
@@ -415,12 +438,14 @@ def test_wrong_words_are_told_before_anything_is_done(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.proves("wait --file", "wait --timeout", "wait --cmd")
 def test_long_options_take_their_value_either_way(wait: Program, tmp_path: Path) -> None:
     (tmp_path / "a=b").touch()
     assert wait.run("--file=a=b", "--timeout=1", "--cmd=true", cwd=tmp_path).code == 0
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
+@pytest.mark.proves("wait help")
 def test_help_fits_a_screen(wait: Program, built: Path, option: str) -> None:
     done = wait.run(option)
     assert (done.code, done.err) == (0, "")
@@ -432,6 +457,7 @@ def test_help_fits_a_screen(wait: Program, built: Path, option: str) -> None:
     assert done.out == static.stdout, "all forms say the same"
 
 
+@pytest.mark.proves("wait static", "wait without a shell")
 def test_without_a_shell_a_command_is_its_words(built: Path, tmp_path: Path) -> None:
     """The static program in a root directory with nothing but it and busybox."""
     for source in (built / "static/wait", Path("/bin/busybox")):
