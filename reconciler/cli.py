@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from reconciler import console
 from reconciler.arguments import parse, parser
 from reconciler.programs import parser_of
 
@@ -20,14 +21,7 @@ OK, FAILED, CHANGES = 0, 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    options = parse(arguments)
-    try:
-        return _run(options)
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # `reconcile … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
+    return console.run("reconcile", lambda: _run(parse(arguments)))
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -88,7 +88,5 @@ def show(graph: Graph, name: str) -> int:
     except DrawingError as error:
         print(f"reconcile: {error}", file=sys.stderr)
         return FAILED
-    sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode())  # each format is UTF-8, whatever the terminal is
-    sys.stdout.buffer.flush()
+    print(text, end="")
     return OK

@@ -51,6 +51,7 @@ place() { # SRC DST: make DST what SRC is
 }
 
 place_directory() {
+    may_be_read "$1"
     if [ ! -d "$2" ]; then
         if [ -e "$2" ] || [ -L "$2" ]; then
             die "$2 is in the way: it is no directory, and $1 is one"
@@ -63,6 +64,12 @@ place_directory() {
             place "$_entry" "${2%/}/${_entry##*/}"
         fi
     done
+}
+
+may_be_read() { # DIRECTORY: its list takes one right, what is in it another
+    if [ ! -r "$1" ] || [ ! -x "$1" ]; then
+        die "$1 cannot be read"
+    fi
 }
 
 place_link() {
@@ -155,6 +162,7 @@ copy() {
     done
     [ "$(id -u)" != 0 ] || _root=1
     if [ -d "$1" ]; then
+        may_be_read "$1"
         ! is_inside "$2" "$1" || die "$2 is inside $1"
         if [ ! -e "$2" ]; then
             mkdir -p "$2" || exit 1

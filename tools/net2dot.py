@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from model.graph import declared
 from model.problems import ConfigError, Place, Problem
+from reconciler import console
 from reconciler.drawing import show
 from reconciler.parsers import Parser
 from reconciler.sources import load_shown
@@ -34,6 +35,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw the configuration on stdin; return the exit code."""
+    return console.run("net2dot", lambda: _draw(arguments))
+
+
+def _draw(arguments: Sequence[str] | None) -> int:
     _known, unknown = parser().parse_known_args(arguments)
     if unknown:
         print(f"net2dot: unknown: {' '.join(unknown)}\nTry 'net2dot --help'.", file=sys.stderr)

@@ -354,6 +354,36 @@ def test_a_compose_that_is_no_program_is_said(project: Project, tmp_path: Path) 
     assert (result.code, result.err.splitlines()[-1]) == (126, f"mdc: {broken}: Exec format error")
 
 
+@pytest.mark.proves("mdc DOCKER_COMPOSE")
+@pytest.mark.parametrize("name", ["/etc/passwd", "/"])
+def test_a_compose_that_cannot_be_executed_is_said_before_anything_is_written(
+    project: Project, name: str
+) -> None:
+    before = project.everything()
+    result = project.mdc("a", "up", DOCKER_COMPOSE=name)
+    assert (result.code, result.err) == (
+        126,
+        f"DOCKER_COMPOSE: {name} cannot be executed\nNothing was written.\n",
+    )
+    assert project.everything() == before
+
+
+# ------------------------------------------------------------------------ secrets
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_the_env_file_is_no_more_open_than_each_of_its_sources(
+    project: Project, *, there: bool
+) -> None:
+    if there:
+        project.mdc("a")
+    project.write({"a/env": "SECRET=1\n", "b/env": "OPEN=1\n"})
+    (project.root / "modes/a/env").chmod(0o640)
+    (project.root / "modes/b/env").chmod(0o604)
+    assert project.mdc("a,b").code == 0
+    assert (project.root / ".env").stat().st_mode & 0o777 == 0o600
+
+
 # ------------------------------------------------------------------------ --dry-run
 
 

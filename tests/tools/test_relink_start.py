@@ -352,3 +352,12 @@ def test_help_fits_a_screen_and_teaches(desk: Desk) -> None:
     assert max(map(len, lines)) <= 100
     assert "rootless" in result.out
     assert "exit codes:" in result.out
+
+
+@pytest.mark.proves("relink-start no file, no socket")
+def test_a_directory_that_no_engine_can_mount_is_said(desk: Desk) -> None:
+    (desk.root / "a:b").mkdir()
+    (desk.root / "a:b/net.yaml").write_text("{}")
+    (desk.root / "link").symlink_to("a:b")
+    said = desk.refused("--docker-socket", "sock", "--network-file", "link/net.yaml")
+    assert said == "link/net.yaml: a directory with ':' in its path cannot be mounted"

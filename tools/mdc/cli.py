@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from model.problems import ConfigError, Problem, printable
+from reconciler import console
 from reconciler.parsers import FAILED, Parser
 from tools.mdc import plan as planning
 from tools.mdc.plan import Plan
@@ -59,20 +60,19 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code, unless compose takes the place of this process."""
+    return console.run("mdc", lambda: _make(arguments))
+
+
+def _make(arguments: Sequence[str] | None) -> int:
     options = parser().parse_args(arguments)
     try:
         chosen = planning.settings(os.environ)
         plan = planning.plan(options.modes, options.arguments, chosen)
         if not options.force and (lost := planning.foreign(plan)):
             return _refused(lost)
-        if options.dry_run:
-            return _show(plan)
-        if plan.command and not shutil.which(plan.command[0]):
-            program = printable(plan.command[0])
-            print(f"DOCKER_COMPOSE: there is no program {program}", file=sys.stderr)
-            print("Nothing was written.", file=sys.stderr)
-            return NO_PROGRAM
-        left = write(plan)
+        if plan.command and not options.dry_run and not shutil.which(plan.command[0]):
+            return _no_program(plan.command[0])
+        left = [] if options.dry_run else write(plan)
     except ConfigError as error:
         return _refused(error.problems)
     except OSError as error:
@@ -80,8 +80,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = printable(" -> ".join(names) or "mdc")
         print(f"{where}: {error.strerror}\nNothing was written.", file=sys.stderr)
         return FAILED
+    if options.dry_run:
+        return _show(plan)
     print(*left, f"mdc: {' '.join(plan.modes)} in {chosen.env_file}", sep="\n", file=sys.stderr)
     return _run(plan) if plan.command else OK
+
+
+def _no_program(name: str) -> int:
+    there = "/" in name and os.path.exists(name)  # noqa: PTH110 - a word that need be no path
+    shown = printable(name)
+    why = f"{shown} cannot be executed" if there else f"there is no program {shown}"
+    print(f"DOCKER_COMPOSE: {why}", "Nothing was written.", sep="\n", file=sys.stderr)
+    return CANNOT_RUN if there else NO_PROGRAM
 
 
 def _refused(problems: Iterable[Problem]) -> int:
@@ -106,10 +116,7 @@ def _show(plan: Plan) -> int:
         lines += [f"    {path:{width}}  {source}" for path, source in rows]
     if plan.command:
         lines += ["", "Would run:", f"    {shlex.join(plan.command)}"]
-    try:
-        print(*lines, sep="\n", flush=True)
-    except BrokenPipeError:  # `mdc --dry-run … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(*lines, sep="\n")
     return OK
 
 

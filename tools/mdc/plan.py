@@ -6,6 +6,8 @@ import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_
 from pathlib import Path
 
 from model.problems import ConfigError, Place, Problem
@@ -38,6 +40,8 @@ class Plan:
         directory: where the trees of the modes go.
         command: the words of compose; empty when it is not to run.
         names: the variables that are in the env file by mdc's own word.
+        rights: what `files` may give at most, as chmod(2) has it: what the env files of all modes
+            give, since they may hold secrets.
     """
 
     modes: tuple[str, ...]
@@ -46,6 +50,7 @@ class Plan:
     directory: Path
     command: tuple[str, ...]
     names: frozenset[str]
+    rights: int = 0o666
 
 
 def settings(environment: Mapping[str, str]) -> Settings:
@@ -97,6 +102,7 @@ def plan(wanted: str, arguments: Sequence[str], chosen: Settings) -> Plan:
         directory=chosen.files_dir,
         command=run if arguments else (),
         names=frozenset(ours),
+        rights=0o600 | reduce(and_, (p.stat().st_mode for m in found for p, _ in m.env), 0o666),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import stat
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def write(plan: Plan) -> list[str]:
         if plan.overlay or plan.directory.exists():
             left = _fill(plan, undo)
         for path, content in plan.files.items():
-            _replace(path, content, undo)
+            _replace(path, content, plan.rights, undo)
         undo.pop_all()
     said = []
     for directory in left:
@@ -50,11 +51,14 @@ def _fill(plan: Plan, undo: ExitStack) -> list[Path]:
     new.mkdir()
     undo.callback(shutil.rmtree, new)
     build(plan.overlay, new)
-    (new / FILES_MARK).write_bytes(MARK + b", which empties this directory when it runs again.\n")
+    mark = plan.directory / FILES_MARK
+    if not mark.exists():  # before anything moves: whoever ends us now, the next run may go on
+        undo.callback(mark.unlink, missing_ok=True)
+        mark.write_bytes(MARK + b", which empties this directory when it runs again.\n")
     old.mkdir()
     undo.callback(old.rmdir)
     for path in list(plan.directory.iterdir()):
-        if path not in (new, old):
+        if path not in (new, old, mark):
             _move(path, old / path.name, undo)
     for path in list(new.iterdir()):
         _move(path, plan.directory / path.name, undo)
@@ -66,24 +70,26 @@ def _move(source: Path, target: Path, undo: ExitStack) -> None:
     undo.callback(target.rename, source)
 
 
-def _replace(path: Path, content: bytes, undo: ExitStack) -> None:
+def _replace(path: Path, content: bytes, rights: int, undo: ExitStack) -> None:
     """Write a file as a whole; through a symbolic link, which stays one."""
     path = Path(os.path.realpath(path))
     before = path.read_bytes() if path.exists() else None
-    _write(path, content)
+    mode = path.stat().st_mode if path.exists() else None
+    _write(path, content, mode, rights)
     if before is None:
         undo.callback(path.unlink)
     else:
-        undo.callback(_write, path, before)
+        undo.callback(_write, path, before, mode)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes, mode: int | None, rights: int = 0o777) -> None:
+    """Write a file beside its place, and exchange it; `mode` None is what umask(2) gives."""
     new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with new.open("xb") as file:
+            given = os.fstat(file.fileno()).st_mode if mode is None else mode
+            os.fchmod(file.fileno(), stat.S_IMODE(given) & rights)  # before anything is in it
             file.write(content)
-        if path.exists():
-            shutil.copymode(path, new)
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)

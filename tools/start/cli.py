@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from model.problems import ConfigError, printable
+from reconciler import console
 from reconciler.parsers import FAILED, Parser
 from tools.start.command import ENGINES, Request, command, default_mode, socket_of, split
 
@@ -86,6 +87,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code, unless the engine takes the place of this process."""
+    return console.run("relink-start", lambda: _start(arguments))
+
+
+def _start(arguments: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     end = words.index("--") if "--" in words else len(words)
     options, more = parser().parse_known_args(words[:end])

@@ -111,6 +111,8 @@ def _problems(request: Request) -> Iterator[Problem]:
         if not file.is_file():
             wrong = "is not a file" if file.exists() else "there is no such file"
             yield Problem(Place(str(file)), f"{wrong}, though {option} names it")
+        elif ":" in os.path.realpath(file.parent):
+            yield Problem(Place(str(file)), "a directory with ':' in its path cannot be mounted")
     if not request.socket.exists():
         yield Problem(Place(str(request.socket)), f"there is no socket; {_start(request)}")
     elif not stat.S_ISSOCK(request.socket.stat().st_mode):

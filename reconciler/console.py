@@ -1,0 +1,51 @@
+"""The streams of every console command: open, in UTF-8, and no traceback where one fails."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+from collections.abc import Callable
+
+OK, FAILED, INTERRUPTED = 0, 1, 130  # 128 + SIGINT, as shells have it
+_OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # write(2)
+
+
+def run(program: str, command: Callable[[], int]) -> int:
+    """Run a command; return its exit code, also where nobody reads on or its output has no room.
+
+    Raises:
+        OSError: of anything but what it prints.
+    """
+    _open_streams()
+    try:
+        code = command()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `reconcile … | head`
+        _drop_output()
+        return OK
+    except OSError as error:
+        if error.errno not in _OF_OUTPUT or error.filename is not None:
+            raise
+        _drop_output()
+        print(f"{program}: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return FAILED
+    return code
+
+
+def _open_streams() -> None:
+    """Have all three streams, in UTF-8 whatever the terminal is, as the files are that we print."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:  # closed by who started us
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "w" if number else "r"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """Let what is still to be written go nowhere, so that nothing complains of it at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
