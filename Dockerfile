@@ -48,7 +48,8 @@ COPY --from=build /opt/relink /opt/relink
 COPY --from=ovs /out/ /
 COPY --from=tools /out/ /tools/
 RUN ovs-vswitchd --version && ovsdb-server --version
-RUN mkdir -p /app/build && ln -s /opt/relink/bin/reconcile /app/build/conlink.js
+# The names that these have in conlink's image.
+RUN mkdir -p /app/build && ln -s /opt/relink/bin/reconcile /app/build/conlink.js && ln -s /tools /utils
 # At the end, so that another commit makes no other layer: `make image` gives them.
 ARG SOURCE=""
 ARG REVISION=""

@@ -17,8 +17,7 @@ from model.desired import matches, namespace_of
 from model.facts import Facts
 from model.forwarding import offset_ports
 from model.keys import Key, link_key
-from model.netem import LIMIT, Netem
-from model.netem import format as format_netem
+from model.netem import impairments
 from model.plane import tunnel_names
 from model.replicas import Container
 
@@ -161,14 +160,6 @@ def live(
     for tunnel, name in zip(config.tunnels, tunnel_names(config.tunnels), strict=True):
         made.tunnel(tunnel, name, sights.get(link_key(facts.plane, name)))
     return made.graph()
-
-
-def impairments(netem: Netem | None) -> str:
-    """Return impairments in the words of tc-netem(8), without a queue of the usual length."""
-    if netem is None:
-        return ""
-    text = format_netem(netem)
-    return text.removeprefix(f"limit {LIMIT} ")
 
 
 class _Maker:

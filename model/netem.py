@@ -202,6 +202,14 @@ def format(netem: Netem) -> str:  # noqa: A001 - netem.format is what it is call
     return " ".join(_written(netem))
 
 
+def impairments(netem: Netem | None) -> str:
+    """Return impairments in the words of tc-netem(8), without a queue of the usual length."""
+    if netem is None:
+        return ""
+    text = format(netem)
+    return text.removeprefix(f"limit {LIMIT} ")
+
+
 def _written(netem: Netem) -> Iterable[str]:
     yield f"limit {netem.limit}"
     if netem.delay or netem.jitter:

@@ -61,7 +61,6 @@ def parser() -> Parser:
         "--dry-run", action="store_true", help="print what would change, and change nothing"
     )
     common.add_argument("--once", action="store_true", help="converge, verify, exit")
-    common.add_argument("--destroy", action="store_true", help="remove everything of this instance")
     what = whole.add_argument_group("what to read and print")
     _network_config(what, "", "the same as --network-file")
     _schema_of_ones_own(what)
@@ -70,6 +69,7 @@ def parser() -> Parser:
     _where(whole.add_argument_group("where to look"), "")
     _how(whole.add_argument_group("how to make it so"))
     run = whole.add_argument_group("how to run")
+    run.add_argument("--destroy", action="store_true", help="remove everything of this instance")
     run.add_argument(
         "--on-exit", choices=("clean", "keep"),
         help="remove all links on SIGTERM, or keep them (default: clean)",

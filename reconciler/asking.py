@@ -48,6 +48,22 @@ def metrics(options: Namespace) -> int | None:
     return OK
 
 
+def states(options: Namespace) -> dict[str, tuple[str, str]]:
+    """Return state and message of each link by its key, as a running sidecar knows them.
+
+    Empty where none runs, or it does not answer: the kernel can be looked at all the same.
+    """
+    try:
+        answer = ask(_instance(options))
+    except OSError:
+        return {}
+    return (
+        {link["key"]: (link["state"], link["message"]) for link in answer["links"]}
+        if answer
+        else {}
+    )
+
+
 def _instance(options: Namespace) -> str:
     """Return whose sidecar is meant; where none is named and one runs here, it is that one.
 

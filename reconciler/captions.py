@@ -99,7 +99,8 @@ def _addresses(edge: Edge) -> list[str]:
 
 def _stands(sight: Sight) -> str:
     """Return how something is: its state and, of what is not as declared, why."""
-    why = "; ".join(sight.drift) or sight.message
+    differs = "; ".join(sight.drift) if sight.state == "Pending" else ""
+    why = differs or sight.message
     return f"{sight.state}: {why}" if why and sight.state != "Ready" else sight.state
 
 

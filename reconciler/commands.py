@@ -343,10 +343,11 @@ def _show_status(options: Namespace, roster: Roster) -> int:
 
 def _draw(options: Namespace, roster: Roster) -> int:
     from model.graph import live  # noqa: PLC0415 - the sidecar draws nothing
+    from reconciler.asking import states  # noqa: PLC0415
     from reconciler.drawing import show  # noqa: PLC0415
     from reconciler.sights import sights  # noqa: PLC0415
 
-    seen = sights(_looked(roster))
+    seen = sights(_looked(roster), states(options))
     graph = live(roster.config, roster.containers.values(), roster.facts, seen)
     if failed := show(graph, options.format):
         return failed

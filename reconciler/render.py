@@ -10,7 +10,7 @@ from typing import Any
 
 from model.forwarding import GATEWAYS
 from model.keys import Key, NsKey
-from model.netem import Netem
+from model.netem import Netem, impairments
 from model.netem import format as format_netem
 from model.problems import printable
 from model.resources import (
@@ -140,6 +140,8 @@ def _differs(step: Change, link: Key) -> str:
         leaves = ", ".join(_leaf(f.name, f.before, f.after) for f in step.fields)
         return f"{where}{_told_apart(step.key)}{leaves}"
     words = {"create": "not there", "replace": "to be made anew", "delete": "to go"}
+    if isinstance(step.after, Qdisc):  # as impairments are told of everywhere else in a picture
+        return f"{where}netem {impairments(step.after.netem)} {words[step.action]}"
     return f"{where}{_summary(step.after or step.before) or step.key.type} {words[step.action]}"
 
 

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from model.graph import Sight, impairments
+from model.graph import Sight
 from model.keys import Key
+from model.netem import impairments
 from model.resources import Link, OvsBridge, Qdisc, Resource
 from reconciler.passes import Pass
 from reconciler.render import drift
 from reconciler.status import judge
 
+# What only who has tried can tell of a step that is still to be done.
+_TRIED = ("Backoff", "Fighting", "Refused", "Unsupported")
 
-def sights(done: Pass) -> dict[Key, Sight]:
-    """Return how each declared link, tunnel and bridge is, by the keys that status has for them."""
+
+def sights(done: Pass, told: Mapping[str, tuple[str, str]]) -> dict[Key, Sight]:
+    """Return how each declared link, tunnel and bridge is, by the keys that status has for them.
+
+    Args:
+        done: a look at the kernel.
+        told: key → state and message, as a running sidecar has them; what it tried and could not do
+            is said as it says it.
+    """
     found: dict[Key, Sight] = {}
     for key, status in judge(done).items():
         parts = frozenset(done.desired.parts.get(key, (key,)))
         steps = [step for step in done.plan.steps if step.key in parts]
         netem = ", ".join(_impaired(key, parts, done.desired.resources, done.snapshot.resources))
-        found[key] = Sight(status.state, status.message, drift(steps, key), netem)
+        state: str = status.state
+        message = status.message
+        if state == "Pending" and told.get(str(key), ("", ""))[0] in _TRIED:
+            state, message = told[str(key)]
+        found[key] = Sight(state, message, drift(steps, key), netem)
     return {**dict(_bridges(done)), **found}
 
 

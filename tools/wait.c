@@ -263,7 +263,7 @@ static void check(int letter, const char *value)
             refuse("--timeout takes seconds, more than 0: '%s'" SEE, value);
         break;
     case 'u':
-        if (value[strspn(value, "01234567")] || strlen(value) > 4)
+        if (value[strspn(value, "01234567")] || strtol(value, NULL, 8) > 0777 || strlen(value) > 4)
             refuse("-u takes an octal mode, such as 022: '%s'" SEE, value);
         break;
     default:

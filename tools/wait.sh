@@ -111,7 +111,7 @@ check() { # LETTER VALUE: is the value one? Nothing is waited for before all of 
         ;;
     u)
         case $2 in
-        *[!0-7]* | ?????*) refuse "-u takes an octal mode, such as 022: '$2'" ;;
+        *[!0-7]* | ?????* | [1-7]???) refuse "-u takes an octal mode, such as 022: '$2'" ;;
         esac
         ;;
     6) _family=6 ;;

@@ -113,8 +113,9 @@ def test_what_the_image_is_stands_in_its_labels() -> None:
 
 
 @pytest.mark.parametrize("name", ["wait", "wait.sh", "copy", "copy.sh"])
-def test_the_tools_for_other_containers_are_there(name: str) -> None:
-    said = docker("run", "--rm", "--network=none", f"--entrypoint=/tools/{name}", RELINK, "--help")
+@pytest.mark.parametrize("where", ["/tools", "/utils"])
+def test_the_tools_for_other_containers_are_there(where: str, name: str) -> None:
+    said = docker("run", "--rm", "--network=none", f"--entrypoint={where}/{name}", RELINK, "--help")
     assert said.startswith(f"Usage: {name.removesuffix('.sh')} "), said
 
 

@@ -89,6 +89,17 @@ def test_the_rest_converges_and_nothing_is_called_connected(
             assert links[key]["message"].startswith(f"{words}; declared at {place}"), links[key]
         assert [links[key]["state"] for key in ("a:eth0", "b:eth0")] == ["Ready", "Ready"]
         assert answer.returncode == 2
+        picture = lab.reconcile(
+            *("graph", "--live", "--format", "json"),
+            *("--network-file", str(lab.directory / "net.yaml")),
+        )
+        drawn = {
+            (edge["source"].partition(":")[2], edge["dev"]): edge["live"]
+            for edge in json.loads(picture.stdout)["edges"]
+        }
+        for (node, dev), live in drawn.items():
+            link = links.get(f"{node}:{dev}") or links[f"self:{dev}"]
+            assert (live["state"], live["message"]) == (link["state"], link["message"])
         assert json.loads(answer.stdout)["connected"] is False
         assert lab.reconcile("status", "--check").returncode == 1
         assert "All links connected" not in lab.log()

@@ -63,6 +63,16 @@ def test_a_link_to_a_file_of_the_repository_leads_to_its_guide(link: str, become
     assert hooks._LINK.sub(hooks._linked, f"See {link}.") == f"See {becomes}."
 
 
+def test_an_output_that_looks_like_a_prompt_is_no_command() -> None:
+    lexed = '<span class="gp"># </span>net.yaml:2:5<span class="w"> </span>&lt;s1<span>)</span>\n'
+    assert hooks.on_page_content(lexed) == '<span class="go"># net.yaml:2:5 &lt;s1)</span>\n'
+
+
+def test_a_bar_that_is_escaped_in_a_table_is_a_bar() -> None:
+    table = "<td><code>a\\|b</code></td>\n<pre>grep 'a\\|b'</pre>"
+    assert hooks.on_page_content(table) == "<td><code>a|b</code></td>\n<pre>grep 'a\\|b'</pre>"
+
+
 def test_other_lines_are_left_alone() -> None:
     assert hooks._included("<!-- a comment -->") == "<!-- a comment -->"
 

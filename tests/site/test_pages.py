@@ -104,7 +104,7 @@ def test_a_parser_becomes_a_table_for_each_group() -> None:
     group.add_argument("-o", "--output", choices=("a", "b"), default="a", help="(default: a)")
     group.add_argument("--hidden", help=argparse.SUPPRESS)
     assert reference.options(parser) == (
-        "### What to do\n\n| option |  |\n| --- | --- |\n"
+        "### What to do\n\n| option | does |\n| --- | --- |\n"
         "| `--output a|b`<br>`-o a|b` | (default: a) |\n"
     )
 

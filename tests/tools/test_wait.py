@@ -425,6 +425,7 @@ def test_a_signal_ends_it_and_its_command(
         (["--timeout=1.2.3"], "--timeout takes seconds, more than 0: '1.2.3'"),
         (["-u", "u=rwx"], "-u takes an octal mode, such as 022: 'u=rwx'"),
         (["-u", "00022"], "-u takes an octal mode, such as 022: '00022'"),
+        (["-u", "7777"], "-u takes an octal mode, such as 022: '7777'"),
     ],
 )
 @pytest.mark.proves("wait wrong words", "wait exit codes")
@@ -450,7 +451,7 @@ def test_help_fits_a_screen(wait: Program, built: Path, option: str) -> None:
     done = wait.run(option)
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
-    assert (len(lines) <= 24, max(map(len, lines)) < 80) == (True, True)
+    assert (len(lines) <= 23, max(map(len, lines)) < 80) == (True, True)
     static = subprocess.run(
         [built / "static/wait", "-h"], capture_output=True, text=True, check=True
     )

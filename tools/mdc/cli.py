@@ -25,9 +25,8 @@ a|b, +a), compose.yaml, env and NAME/files/, a tree of files.
 The shortest list that has all becomes one env file, which compose reads."""
 
 _EPILOG = """\
-environment (and what holds without it):
-  MODES_DIR (modes), ENV_FILE (.env), MDC_FILES_DIR (.files, emptied first),
-  DOCKER_COMPOSE (docker compose)
+environment: MODES_DIR (modes), ENV_FILE (.env), MDC_FILES_DIR (.files),
+             DOCKER_COMPOSE (docker compose)
 examples:
   mdc web,db up -d          these two and what they need
   mdc --dry-run web up      show what would be written and run

@@ -38,6 +38,9 @@ REST = "*"  # in `nav`: every page that it does not name
 _CI = (".ci/run", "scripts/test", "Makefile")
 _MARKER = re.compile(r"<!-- site: (.+) -->")
 _LINK = re.compile(r"\[([^\]]+)\]\(\.\./([^)\s]+)\)")
+_ROOT_PROMPT = re.compile(r'<span class="gp"># </span>(.*)')
+_CELL = re.compile(r"<td>.*</td>")
+_TAG = re.compile(r"<[^>]+>")
 _ENGINES_LACK = (
     '!!! note "Built without an engine"\n\n'
     "    What the commands below print is recorded by tests that need root and a Docker engine.\n"
@@ -94,6 +97,17 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         raise PluginError(said if said.startswith(place) else f"{place}:{said}") from None
     except KeyError as error:
         raise PluginError(f"{place}: {error.args[0]}") from None
+
+
+def on_page_content(html: str, **_: object) -> str:
+    """Mend what this site's Markdown and its lexer take for something else.
+
+    Lines of output that begin with `# ` are none that root types: plans have such lines, and what
+    is output is not copied with the commands. A `|` that is escaped in a cell, as GitHub wants it,
+    keeps its backslash in code.
+    """
+    html = _CELL.sub(lambda cell: cell[0].replace("\\|", "|"), html)
+    return _ROOT_PROMPT.sub(lambda line: f'<span class="go"># {_TAG.sub("", line[1])}</span>', html)
 
 
 def _linked(link: re.Match[str]) -> str:

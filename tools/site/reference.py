@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,14 +15,14 @@ from typing import Any
 def options(parser: argparse.ArgumentParser) -> str:
     """Return the options of a parser as Markdown: a table for each group, then for each command."""
     parts = [
-        f"### {title[:1].upper()}{title[1:]}\n\n" + table(["option", ""], rows)
+        f"### {title[:1].upper()}{title[1:]}\n\n" + table(["option", "does"], rows)
         for title, rows in _groups(parser)
     ]
     known = {flag for action in parser._actions for flag in action.option_strings}  # noqa: SLF001
     for name, command in _commands(parser).items():
         rows = [row for _, rows in _groups(command, known) for row in rows]
         if rows:
-            parts.append(f"### Of `{name}`\n\n" + table(["option", ""], rows))
+            parts.append(f"### Of `{name}`\n\n" + table(["option", "does"], rows))
     return "\n".join(parts)
 
 
@@ -32,11 +33,13 @@ def _groups(
         rows = [
             [_names(action), _escaped(_help(action, parser))]
             for action in group._group_actions  # noqa: SLF001
-            if action.option_strings and action.help != argparse.SUPPRESS
-            and not set(action.option_strings) <= set(known)
+            if not isinstance(action, argparse._SubParsersAction)  # noqa: SLF001
+            and action.help != argparse.SUPPRESS
+            and not (action.option_strings and set(action.option_strings) <= set(known))
         ]  # fmt: skip
         if rows:
-            yield "general" if group.title == "options" else group.title or "", rows
+            title = re.sub(r" \(.*\)$", "", group.title or "")  # what is for the help on a screen
+            yield "general" if title == "options" else title, rows
 
 
 def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -47,11 +50,13 @@ def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPar
 
 
 def _names(action: argparse.Action) -> str:
-    """Return an option as it is typed, its long names first."""
+    """Return an option as it is typed, its long names first; or what stands for an argument."""
     value = ""
     if action.nargs != 0:
         choices = "|".join(map(str, action.choices or ()))
         value = f" {action.metavar or choices or action.dest.upper()}"
+    if not action.option_strings:
+        return f"`{value.strip()}`"
     names = sorted(action.option_strings, key=lambda name: (not name.startswith("--"), name))
     return "<br>".join(f"`{name}{value}`" for name in names)
 
