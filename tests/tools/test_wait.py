@@ -337,7 +337,9 @@ def test_a_host_that_never_answers(inside: Program, net: int) -> None:
     started = time.monotonic()
     done = inside.run("-t", "10.0.0.2:80", "--timeout", "0.5")
     took = time.monotonic() - started
-    assert (done.code, took < 3) == (124, True), f"{done} after {took} s"
+    assert (done.code, took < 5) == (124, True), (
+        f"{done} after {took} s"
+    )  # the limit of one attempt
     assert done.err.endswith(
         "wait: timed out after 0.5 s, waiting for 10.0.0.2 to answer on TCP port 80\n"
     )
