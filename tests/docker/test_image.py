@@ -68,8 +68,8 @@ def test_the_image_is_small(measured: Callable[[str], None]) -> None:
     size = int(docker("image", "inspect", "--format={{.Size}}", RELINK))
     lines = docker("history", "--no-trunc", "--format={{json .}}", RELINK).splitlines()
     layers = [(each["Size"], each["CreatedBy"]) for each in map(json.loads, lines)]
-    names = {"/opt/relink": "Relink and its libraries", " in / ": "Open vSwitch",
-             "apt-get install": "programs", "/app/build": "conlink's name"}  # fmt: skip
+    names = {"/app/build": "conlink's names", "/opt/relink": "Relink and its libraries",
+             " in / ": "Open vSwitch", "apt-get install": "programs"}  # fmt: skip
     found = [
         f"{share} {next((name for part, name in names.items() if part in made), 'base')}"
         for share, made in layers
