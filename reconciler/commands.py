@@ -257,7 +257,8 @@ def _once(options: Namespace, roster: Roster, runtimes: Sequence[Runtime]) -> in
     failed: list[str] = []
 
     def told(command: Command, line: str) -> None:
-        print(f"{command.key.ns}: {line}", file=sys.stderr)
+        # One write: print() writes a line and its end apart, and another thread's comes between.
+        sys.stderr.write(f"{command.key.ns}: {line}\n")
 
     def ended(command: Command, code: int) -> None:
         if code:

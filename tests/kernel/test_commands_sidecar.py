@@ -237,6 +237,18 @@ def test_a_command_that_is_declared_later_runs_then_and_one_that_goes_is_forgott
         assert ran.read_text().split() == ["first", "second"]
 
 
+def test_lines_of_commands_that_run_at_once_stay_whole(lab: Lab) -> None:
+    nodes = [f"node_{n}" for n in range(1, 7)]
+    lab.add(*nodes)
+    file = str(lab.config(net({"service": "node", "command": ["seq", "2000"]})))
+    done = lab.reconcile("--network-file", file, "--once")
+    assert done.returncode == 0
+    told = [line.split(": ", 1) for line in done.stderr.splitlines()]
+    for node in nodes:
+        assert [each[1] for each in told if each[0] == node] == [str(n) for n in range(1, 2001)]
+    assert len(told) == 2000 * len(nodes)
+
+
 def test_once_waits_says_what_is_printed_and_fails_with_a_command(lab: Lab) -> None:
     lab.add("node_1", "node_2")
     file = str(lab.config(net({"service": "node", "command": "sleep 0.3; echo done"})))
