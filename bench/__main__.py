@@ -11,8 +11,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.cases import CASES, START_UP, Bench, clean
+from bench.cases import CASES
 from bench.lab import isolate, populate
+from bench.measuring import Bench, clean
+from bench.programs import START_UP
 from bench.table import Row, text
 
 OK, MISSED, IMPOSSIBLE = 0, 1, 2

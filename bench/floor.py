@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Self
 
 from bench.lab import BRIDGE, path_of, setns
-from bench.wanted import BRIDGE_ALIAS, BRIDGE_MAC, DEV, GROUP, MTU, PREFIX, Node
+from bench.wanted import BRIDGE_ALIAS, BRIDGE_MAC, DEV, GROUP, PREFIX, Node
 from model import netlink as nl
 from model.ownership import PROTOCOL
 
@@ -150,7 +150,7 @@ def bridge() -> bytes:
 
 def inner(node: Node, plane: int) -> bytes:
     """Encode what makes a pair and gives its inner end all that it should have but its offload."""
-    identity = nl.u32(nl.IFLA_GROUP, GROUP) + nl.u32(nl.IFLA_MTU, MTU)
+    identity = nl.u32(nl.IFLA_GROUP, GROUP) + nl.u32(nl.IFLA_MTU, node.mtu)
     peer = nl.attribute(
         nl.VETH_INFO_PEER | nl.NLA_F_NESTED,
         nl.IFINFO.pack(0, 0, _outer_index(node), 0, 0)
@@ -191,6 +191,12 @@ def address(node: Node, kind: int = nl.RTM_NEWADDR) -> bytes:
         nl.attribute(nl.IFA_ADDRESS, node.ip),
         nl.attribute(nl.IFA_PROTO, bytes([PROTOCOL])),
     )
+
+
+def lose_address(node: Node, index: int) -> bytes:
+    """Encode what takes a container's address away."""
+    message = at_index(address(node, nl.RTM_DELADDR), index)
+    return acknowledged([message])
 
 
 def outer(node: Node) -> list[bytes]:

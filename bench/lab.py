@@ -42,6 +42,9 @@ _HEARD = (
     nl.RTNLGRP_IPV4_ROUTE,
     nl.RTNLGRP_IPV6_ROUTE,
 )
+_LOOPBACK_UP = nl.message(
+    nl.RTM_SETLINK, nl.NLM_F_ACK, nl.IFINFO.pack(0, 0, 1, nl.IFF_UP, nl.IFF_UP)
+)
 _AF_BRIDGE = 7  # linux/socket.h
 _SCOPE_LINK = 253  # RT_SCOPE_LINK, linux/rtnetlink.h
 _QUIET = 1.2  # seconds; the kernel tells carrier (linkwatch) and link-local addresses a second late
@@ -81,32 +84,51 @@ def isolate() -> None:
     _mount("none", "/", "none", _MS_REC | _MS_PRIVATE)
     _mount("bench", "/run", "tmpfs")
     NETNS.mkdir()
-    CONFIG.write_text(_TEXT)
+    declare()
     # A pass over a thousand containers opens a thousand; so does the floor.
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def declare(text: str = _TEXT) -> None:
+    """Replace the configuration, as editors do."""
+    new = CONFIG.with_suffix(".new")
+    new.write_text(text)
+    new.replace(CONFIG)
+
+
 def populate(number: int) -> None:
     """Have exactly the containers `node_1` to `node_<number>`: namespaces with loopback up."""
     for path in set(NETNS.iterdir()) - set(map(path_of, range(1, number + 1))):
-        _checked(_libc.umount2(str(path).encode(), 0), str(path))
-        path.unlink()
-    home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    up = nl.message(nl.RTM_SETLINK, nl.NLM_F_ACK, nl.IFINFO.pack(0, 0, 1, nl.IFF_UP, nl.IFF_UP))
+        _remove(path)
+    for each in range(1, number + 1):
+        if not path_of(each).exists():
+            appear(each)
+
+
+def appear(number: int) -> None:
+    """Make one container; that it is mounted comes last, as with ip-netns(8)."""
+    path, home = path_of(number), os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        for path in map(path_of, range(1, number + 1)):
-            if path.exists():
-                continue
-            path.touch()
-            _checked(_libc.unshare(_CLONE_NEWNET), "unshare")
-            _mount("/proc/thread-self/ns/net", str(path), "none", _MS_BIND)
-            with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as sock:
-                sock.send(up)
-                sock.recv(4096)
+        path.touch()
+        _checked(_libc.unshare(_CLONE_NEWNET), "unshare")
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as sock:
+            sock.send(_LOOPBACK_UP)
+            sock.recv(4096)
+        _mount("/proc/thread-self/ns/net", str(path), "none", _MS_BIND)
     finally:
         setns(home)
         os.close(home)
+
+
+def disappear(number: int) -> None:
+    """Take one container away."""
+    _remove(path_of(number))
+
+
+def _remove(path: Path) -> None:
+    _checked(_libc.umount2(str(path).encode(), 0), str(path))
+    path.unlink()
 
 
 def path_of(number: int) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -25,14 +26,14 @@ _LONGEST = 120  # seconds until a thousand links are up, on a slow machine
 class Sidecar:
     """A sidecar that has connected all links; stopped, and its links removed, at the end.
 
-    Its tick is an hour away: what it does, it does because the kernel rang.
+    Its tick is an hour away, if nothing else is said: it does what the kernel rang for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, interval: int = 3600) -> None:
         self._log: Queue[str] = Queue()
         self._said: list[str] = []
         self._process = subprocess.Popen(
-            [*PROGRAM, *WORDS, "--interval", "3600"],
+            [*PROGRAM, *WORDS, "--interval", str(interval)],
             cwd=ROOT,
             stderr=subprocess.PIPE,
             text=True,
@@ -66,6 +67,11 @@ class Sidecar:
     def memory(self) -> tuple[float, float]:
         """Return resident memory, now and at most so far, in MiB."""
         return resident(self._process.pid)
+
+    def busy(self) -> float:
+        """Return the seconds of processors it has used, the kernel's on its behalf included."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # proc(5): 14 and 15
 
     def _read(self) -> None:
         for line in self._process.stderr or ():

@@ -36,9 +36,17 @@ _ALL_ADDRESSES = nl.message(nl.RTM_GETADDR, nl.NLM_F_DUMP, nl.IFADDR.pack(0, 0, 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One container and its link."""
+    """One container and its link.
+
+    Attributes:
+        number: its own, from 1.
+        alone: an entry of the file declares it, and none of a service does.
+        mtu: of both ends.
+    """
 
     number: int
+    alone: bool = False
+    mtu: int = MTU
 
     @property
     def outer(self) -> str:
@@ -48,7 +56,10 @@ class Node:
     @property
     def mac(self) -> bytes:
         """Hardware address of the inner end."""
-        text = stable_mac(INSTANCE, "service node", DEV, self.number - 1)
+        owner, offset = "service node", self.number - 1
+        if self.alone:
+            owner, offset = f"container node_{self.number}", 0
+        text = stable_mac(INSTANCE, owner, DEV, offset)
         return bytes.fromhex(text.replace(":", ""))
 
     @property
@@ -211,7 +222,7 @@ def _wrong(node: Node, plane: Mapping[str, _Link]) -> str:
         and outer.number(nl.IFLA_LINK) == inner.index,
         "kind": inner.kind == outer.kind == b"veth",
         "up, with carrier": inner.flags & outer.flags & ends_up == ends_up,
-        "MTU": inner.number(nl.IFLA_MTU) == outer.number(nl.IFLA_MTU) == MTU,
+        "MTU": inner.number(nl.IFLA_MTU) == outer.number(nl.IFLA_MTU) == node.mtu,
         "group": inner.number(nl.IFLA_GROUP) == outer.number(nl.IFLA_GROUP) == GROUP,
         "alias": inner.text(nl.IFLA_IFALIAS) == outer.text(nl.IFLA_IFALIAS) == node.alias,
         "MAC": inner.found[nl.IFLA_ADDRESS] == node.mac,
