@@ -55,6 +55,7 @@ def _example(name: str, file: str, transcript: str, **variables: str) -> object:
             for mode in ("ovs", "patch", "auto")
         ),
         _example("test10", "test10-compose.yaml", "test10"),
+        _example("test11", "test11-compose.yaml", "test11"),
     ],
 )
 def test_an_example_does_what_its_comment_says(

@@ -18,8 +18,8 @@ from tools.start.command import socket_of
 
 START = Path(sys.executable).with_name("relink-start")
 CAPABILITIES = (
-    "--cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add SYS_NICE --cap-add NET_BROADCAST "
-    "--cap-add IPC_LOCK --security-opt apparmor=unconfined"
+    "--cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add NET_BROADCAST "
+    "--security-opt apparmor=unconfined"
 )
 
 

@@ -83,6 +83,7 @@ GUIDES = (
     Guide("test8", "On the host's own network, with NAT", ("test8-compose.yaml",), "test8"),
     Guide("test9", "The modes of a bridge", ("test9-compose.yaml",), "test9"),
     Guide("test10", "Published ports and a router", ("test10-compose.yaml",), "test10"),
+    Guide("test11", "A sidecar that nobody misses", ("test11-compose.yaml",), "test11"),
 )
 
 

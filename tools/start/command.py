@@ -17,8 +17,8 @@ from model.problems import ConfigError, Place, Problem
 
 ENGINES = ("docker", "podman")
 INSIDE = {"docker": "/var/run/docker.sock", "podman": "/var/run/podman/podman.sock"}
-# What the containers to be connected may have, and more than the engines give by themselves.
-CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "SYS_NICE", "NET_BROADCAST", "IPC_LOCK")
+# More than the engines give by themselves: what they give, containers to be connected have too.
+CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "NET_BROADCAST")
 _ADDRESS = {"docker": "DOCKER_HOST", "podman": "CONTAINER_HOST"}  # where clients find their engine
 _NETWORK = ("--network", "--net")
 
