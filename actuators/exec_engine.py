@@ -110,7 +110,10 @@ class EngineExec:
 
     def _ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         with self._answer(method, path, body) as (answer, _sock):
-            document = json.loads(answer.read())
+            try:
+                document = json.loads(answer.read())
+            except RecursionError as error:
+                raise ValueError("JSON nested without end") from error
         if not isinstance(document, dict):
             raise ValueError(f"not an answer: {document!r:.80}")  # noqa: TRY004 (a malformed document)
         return document
@@ -149,7 +152,7 @@ class EngineExec:
     def _refused(self, answer: HTTPResponse) -> NotRunError:
         """Return the engine's refusal: `{"message": …}`, of Docker; podman adds a `cause`."""
         text = answer.read(_CHUNK).decode(errors="replace")
-        with contextlib.suppress(ValueError, LookupError, TypeError):
+        with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
             text = str(json.loads(text)["message"])
         code = next((code for words, code in _REFUSALS if words in text.lower()), FAILED)
         return NotRunError(code, f"{self._runtime} refused: {text.strip()}")

@@ -150,6 +150,7 @@ class _Claim:
 class _Reader:
     problems: list[Problem]
     claims: list[_Claim] = field(default_factory=list)
+    ports: set[tuple[int, str]] = field(default_factory=set)  # that are claimed
 
     def wrong(self, node: Node, message: str) -> None:
         self.problems.append(Problem(node.place, shorten(message + node.origin())))
@@ -233,6 +234,7 @@ class _Reader:
 
     def routes(self, node: Node, families: AbstractSet[int], dev: str) -> tuple[RouteSpec, ...]:
         parsed: list[RouteSpec] = []
+        seen: set[object] = set()
         for part in _strings(node, "route"):
             spec = self.attempt(part, route.parse)
             if spec is None:
@@ -244,11 +246,12 @@ class _Reader:
                     part,
                     f"an IPv{spec.family} route needs an IPv{spec.family} address in 'ip'",
                 )
-            elif any(other.identity == spec.identity for other in parsed):
+            elif spec.identity in seen:
                 message = f"a second route to {spec.identity}"
                 self.wrong(part, f"{message}; leave one out, or give it another 'metric'")
             else:
                 parsed.append(spec)
+                seen.add(spec.identity)
         return tuple(parsed)
 
     def forwards(self, node: Node, whose: str) -> tuple[Forward, ...]:
@@ -269,10 +272,14 @@ class _Reader:
             for port in range(outside[0], outside[1] + 1):
                 what = f"port {port}/{protocol} of the sidecar"
                 self.claims.append(_Claim((port, protocol), what, whose, part.place))
+                if (port, protocol) in self.ports:  # told of one port of a range, and no more held
+                    break
+                self.ports.add((port, protocol))
         return tuple(parsed)
 
     def ips(self, node: Node, whose: str) -> tuple[IPInterface, ...]:
         parsed: list[IPInterface] = []
+        seen: set[object] = set()
         for part in _strings(node, "ip"):
             ip = self.attempt(part, parse_interface)
             if ip is None:
@@ -291,10 +298,11 @@ class _Reader:
             ):
                 message = f"{ip.ip} is the network or broadcast address of {ip.network}"
                 self.wrong(part, f"{message}; take another one of it")
-            elif any(other.ip == ip.ip for other in parsed):
+            elif ip.ip in seen:
                 self.wrong(part, f"{ip.ip} is given twice; leave one out")
             else:
                 parsed.append(ip)
+                seen.add(ip.ip)
                 if bridge := _text(node, "bridge"):
                     what = f"{ip.ip} on bridge {bridge}"
                     self.claims.append(_Claim((bridge, ip.ip), what, whose, part.place))
@@ -329,6 +337,7 @@ class _Reader:
             ips=ips,
             mac=(self.attempt(mac, parse_mac) or "") if mac else "",
             mtu=_int(node, "mtu"),
+            up=_text(node, "state") != "down",
             routes=self.routes(node, families, dev),
             nat=self.address(node, "nat"),
             netem=self.netem(node),
@@ -339,6 +348,11 @@ class _Reader:
             offsets=self.offsets(node),
             per_replica=self.per_replica(node, owner),
         )
+        if spec.forwards and not spec.up:
+            self.wrong(
+                node.get("state") or node,
+                "a link with 'forward' has to be up; leave one of them out",
+            )
         if spec.forwards and not families:
             self.wrong(
                 node.get("forward") or node, "'forward' needs an 'ip' that the ports lead to"

@@ -57,6 +57,7 @@ class LinkSpec:
     ips: tuple[IPInterface, ...] = ()
     mac: str = ""
     mtu: int | None = None
+    up: bool = True
     routes: tuple[RouteSpec, ...] = ()
     nat: IPAddress | None = None
     netem: Netem | None = None

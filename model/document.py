@@ -175,19 +175,18 @@ def _expand(text: str, environment: Mapping[str, str], depth: int = 0) -> str:
     at = 0
     while (dollar := text.find("$", at)) >= 0:
         out.append(text[at:dollar])
-        rest = text[dollar + 1 :]
-        if rest.startswith("$"):
+        if text.startswith("$", dollar + 1):
             out.append("$")
             at = dollar + 2
-        elif rest.startswith("{"):
+        elif text.startswith("{", dollar + 1):
             end = _closing_brace(text, dollar + 2)
             out.append(_expression(text[dollar + 2 : end], environment, depth))
             at = end + 1
-        elif match := _NAME.match(rest):
+        elif match := _NAME.match(text, dollar + 1):
             out.append(environment.get(match[0], ""))
-            at = dollar + 1 + match.end()
+            at = match.end()
         else:
-            raise _VariableError(f"a lone $ in {text!r}; write $$ for a dollar sign")
+            raise _VariableError(f"a lone $ in {_brief(text)}; write $$ for a dollar sign")
     out.append(text[at:])
     return "".join(out)
 
@@ -201,7 +200,7 @@ def _closing_brace(text: str, start: int) -> int:
                 return at
         elif text[at] == "{" and text[at - 1] == "$":
             depth += 1
-    raise _VariableError(f"${{ without }} in {text!r}")
+    raise _VariableError(f"${{ without }} in {_brief(text)}")
 
 
 def _expression(inside: str, environment: Mapping[str, str], depth: int) -> str:
@@ -228,6 +227,10 @@ def _expression(inside: str, environment: Mapping[str, str], depth: int) -> str:
     raise _VariableError(
         f"${{{inside}}}: expected ${{{name}}} or one of :- - :? ? :+ + after the name"
     )
+
+
+def _brief(text: str) -> str:
+    return repr(text if len(text) <= 200 else text[:199] + "…")
 
 
 _INTEGER = re.compile(r"[-+]?[0-9]+")

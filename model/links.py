@@ -5,7 +5,7 @@ Refuses to know other containers, and what of it exists already.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from model import ethtool, route
@@ -89,6 +89,7 @@ def _translations(spec: LinkSpec, facts: Facts, place: Place, made: Made) -> Non
         mac = (inner.mac or "") if isinstance(inner, Link) else ""
         found = ways(spec, facts, place.ns, ips=ips, mac=mac, offset=place.offset, slot=place.slot)
         made.resources += found.resources
+        made.claims += _way_claims(found.resources, facts.plane)
         made.plane += found.plane
         made.own += found.container
         for entry in found.plane:
@@ -100,6 +101,14 @@ def _port_claims(entry: Forward, plane: NsKey) -> Iterator[Claim]:
     family = "IPv6" if ":" in entry.address else "IPv4"
     for port in range(entry.outside[0], entry.outside[1] + 1):
         yield Claim("port", str(plane), f"{port}/{entry.protocol} ({family}) of the sidecar")
+
+
+def _way_claims(resources: Iterable[Resource], plane: NsKey) -> Iterator[Claim]:
+    """Yield the addresses that something is forwarded to: the plane has one way to each."""
+    for resource in resources:
+        if isinstance(resource, Route) and resource.key.ns == plane:
+            address = resource.key.detail.partition("/")[0]
+            yield Claim("forwarded address", str(plane), address)
 
 
 def _mode(spec: LinkSpec, config: Config, facts: Facts) -> str:
@@ -124,7 +133,7 @@ def _veth(spec: LinkSpec, config: Config, facts: Facts, place: Place, made: Made
         key=inner,
         kind="veth",
         mtu=mtu,
-        up=True,
+        up=spec.up,
         group=facts.group,
         alias=facts.alias(f"{inner} on {spec.bridge}"),
     )
@@ -177,7 +186,7 @@ def _other(spec: LinkSpec, facts: Facts, place: Place) -> Link:
         settings=tuple(sorted(settings.items())),
         # conlink's default MTU is not for the vlan family, which has its parent's.
         mtu=spec.mtu or (None if parent else facts.mtu),
-        up=True,
+        up=spec.up,
         group=facts.group,
         alias=facts.alias(f"{key} on {parent}" if parent else str(key)),
     )
@@ -229,8 +238,12 @@ def _on_it(spec: LinkSpec, facts: Facts, place: Place, *, checksums: bool) -> It
         yield Offload(key=Key(ns, "offload", spec.dev), features=tuple(sorted(features.items())))
     for declared in spec.ips:
         ip = str(offset_interface(declared, offset if "ip" in spec.offsets else 0))
-        yield Address(key=Key(ns, "address", spec.dev, ip), ip=ip)
+        # By an interface that is down the kernel has no routes, not even those to its prefixes.
+        routed = True if spec.up else None
+        yield Address(key=Key(ns, "address", spec.dev, ip), ip=ip, routed=routed)
     for each in spec.routes:
+        if not spec.up and each.type not in route.DEVICELESS:
+            continue
         yield _route(each, ns, spec.dev)
     if spec.netem:
         yield Qdisc(key=Key(ns, "qdisc", spec.dev, "root"), netem=spec.netem)

@@ -83,12 +83,13 @@ class Address:
     """An address with its prefix on an interface, `10.0.1.5/24` or `fd00::5/64` (canonical).
 
     `routed`: the route to its prefix is there, which the kernel makes with it and anybody may
-    delete. `owned` says whether it carries our IFA_PROTO; it is not part of what is declared.
+    delete; None is "don't care". `owned` says whether it carries our IFA_PROTO; it is not part of
+    what is declared.
     """
 
     key: Key
     ip: str
-    routed: bool = True
+    routed: bool | None = True
     owned: bool = field(default=True, compare=False)
 
 

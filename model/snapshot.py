@@ -27,13 +27,16 @@ class NamespaceState:
 class Snapshot:
     """What a set of namespaces holds; `absent` says why the others could not be read.
 
-    `no_ovs` says why the database of Open vSwitch could not, if it was asked.
+    `unread` are those of them that are there, and whose kernel did not answer; a look may succeed
+    later, though nothing rings. `no_ovs` says why the database of Open vSwitch could not be read,
+    if it was asked.
     """
 
     resources: Mapping[Key, Resource]
     highest_index: Mapping[NsKey, int]
     absent: Mapping[NsKey, str]
     no_ovs: str = ""
+    unread: frozenset[NsKey] = frozenset()
 
     def index_of(self, key: Key) -> int:
         """Return the interface index of a link, 0 if it was not seen."""

@@ -5,6 +5,7 @@ An engine says which containers run; it is never asked about networks, and never
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
@@ -15,6 +16,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from model.problems import printable
 from model.replicas import (
     NUMBER_LABEL,
     PODMAN_PROJECT_LABEL,
@@ -45,6 +47,13 @@ _INSPECTORS = 8  # inspects at a time; the SDK keeps at most 10 connections
 
 # States in which a container has a process. Without them podman leaves paused ones out.
 _RUNNING = ["running", "paused"]
+
+# What reading an answer raises that is none: also JSON that is nested without end, or `Infinity`.
+_NO_ANSWER = (LookupError, TypeError, AttributeError, ValueError, OverflowError, RecursionError)
+
+_LONGEST_REASON = 1000  # characters of an engine's own words
+_GREATEST_PID = 1 << 22  # PID_MAX_LIMIT, linux/threads.h
+_REPLICA = re.compile("[1-9][0-9]{0,8}", re.ASCII)  # what a compose may count to
 
 # podman says these with status 500 when a container goes while it looks.
 _VANISHED = ("no such container", "container has already been removed")
@@ -163,7 +172,7 @@ class Engine:
         except (DockerException, RequestException, HTTPError, OSError) as error:
             self._forget(client)
             raise EngineUnavailableError(self._located(_explain(error))) from error
-        except (LookupError, TypeError, AttributeError, ValueError) as error:
+        except _NO_ANSWER as error:
             self._forget(client)
             reason = f"its answer is not that of an engine ({type(error).__name__}: {error})"
             raise EngineUnavailableError(self._located(reason)) from error
@@ -199,21 +208,24 @@ class Engine:
                 client.close()
 
     def _located(self, reason: str) -> str:
-        return f"{self.name} at {self._path}: {reason}"
+        return printable(f"{self.name} at {self._path}: {reason}"[:_LONGEST_REASON])
 
 
 def parse(info: Mapping[str, Any], runtime: str) -> Container | None:
     """Return the container that an engine's inspect describes, None when it is not running.
 
+    Labels are whatever somebody wrote who may start containers: a number that is none is 1.
+
     Raises:
-        KeyError, TypeError, AttributeError, ValueError: this is no such description.
+        KeyError, TypeError, AttributeError, ValueError, OverflowError: this is no such description.
     """
     state = info["State"]
     pid = int(state["Pid"])
     if not state["Running"] or pid <= 0:
         return None
-    labels: dict[str, str] = info["Config"]["Labels"] or {}
-    number = labels.get(NUMBER_LABEL, "")
+    if pid > _GREATEST_PID:
+        raise ValueError(f"a process of number {pid}")
+    labels: dict[str, str] = {str(k): str(v) for k, v in (info["Config"]["Labels"] or {}).items()}
     return Container(
         id=str(info["Id"]),
         name=info["Name"].removeprefix("/"),
@@ -222,7 +234,7 @@ def parse(info: Mapping[str, Any], runtime: str) -> Container | None:
         pid=pid,
         project=labels.get(PROJECT_LABEL) or labels.get(PODMAN_PROJECT_LABEL, ""),
         service=labels.get(SERVICE_LABEL, ""),
-        number=int(number) if number.isdecimal() and int(number) > 0 else 1,
+        number=int(labels[NUMBER_LABEL]) if _REPLICA.fullmatch(labels.get(NUMBER_LABEL, "")) else 1,
         workdir=labels.get(WORKDIR_LABEL, ""),
         shares=_shares(info["HostConfig"]["NetworkMode"]),
         labels=labels,

@@ -68,7 +68,7 @@ class EventStream:
             OSError, HTTPException, ValueError: the stream broke or makes no sense.
         """
         while self._answer and (line := self._answer.readline(_LONGEST)):
-            if id_ := changed_id(json.loads(line)):
+            if id_ := changed_id(_parsed(line)):
                 yield id_
 
     def interrupt(self) -> None:
@@ -89,6 +89,13 @@ class EventStream:
             self._socket = None
 
 
+def _parsed(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except RecursionError as error:
+        raise ValueError("not an event: JSON nested without end") from error
+
+
 def changed_id(event: dict[str, Any]) -> str | None:
     """Return the id of the container that an event changed, None when it changed none.
 
@@ -102,8 +109,9 @@ def changed_id(event: dict[str, Any]) -> str | None:
         id_ = actor.get("ID") or event.get("id") or ""
         action = event.get("Action") or event.get("status")
         about = event.get("Type") or "container"
-    except AttributeError as error:
+        changed = action in _ACTIONS
+    except (AttributeError, TypeError) as error:
         raise ValueError(f"not an event: {event!r:.80}") from error
     if not isinstance(id_, str):
         raise ValueError(f"not an event: {event!r:.80}")  # noqa: TRY004 (a malformed document)
-    return id_ if id_ and about == "container" and action in _ACTIONS else None
+    return id_ if id_ and about == "container" and changed else None

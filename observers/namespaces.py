@@ -29,6 +29,7 @@ _CLONE_NEWNET = 0x40000000  # linux/sched.h
 _libc = ctypes.CDLL(None, use_errno=True)
 _OWN = "/proc/thread-self/ns/net"
 PINNED_DIR = "/run/netns"
+_OUR_LIMITS = (errno.EMFILE, errno.ENFILE)
 
 
 class StrandedError(BaseException):
@@ -213,6 +214,8 @@ def _open_container(
     try:
         descriptor = os.open(container.netns, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
+        if error.errno in _OUR_LIMITS:  # nothing is known of the namespace
+            raise
         denied = isinstance(error, PermissionError)
         opened.absent[ns] = (
             f"not allowed to enter {container.netns}: it runs as another user or has a capability "
@@ -238,7 +241,7 @@ def _open_container(
         opened.sockets[ns] = open_socket()
         opened.inodes[ns] = inode
     except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):
+        if error.errno in _OUR_LIMITS:
             raise
         opened.absent[ns] = f"cannot enter its namespace: {error.strerror}"
     finally:

@@ -42,6 +42,7 @@ def observe(opened: Opened, look: Look) -> Snapshot:
     """
     states: dict[NsKey, NamespaceState] = {}
     absent = dict(opened.absent)
+    unread: set[NsKey] = set()
     for ns, sock in opened.sockets.items():
         if ns == look.plane:
             states[ns] = _plane(ns, sock, look)
@@ -50,12 +51,14 @@ def observe(opened: Opened, look: Look) -> Snapshot:
             states[ns] = _container(ns, sock, look)
         except OSError as error:
             absent[ns] = f"its namespace could not be read: {error.strerror}"
+            unread.add(ns)
     if (names := look.host_names()) and opened.host_id >= 0:
         # The interfaces of the host that something is stacked on; no others are our business.
         plane = opened.sockets[look.plane]
         found = links.read_named(HOST, plane, names, opened.host_id)
         states[HOST] = NamespaceState({link.key: link for link in found})
-    return assemble(states, look.plane, absent, look.parents)
+    snapshot = assemble(states, look.plane, absent, look.parents)
+    return replace(snapshot, unread=frozenset(unread)) if unread else snapshot
 
 
 def _plane(ns: NsKey, sock: socket.socket, look: Look) -> NamespaceState:

@@ -21,7 +21,7 @@ Keeps the network of containers exactly as declared. Runs until it is stopped.""
 _EPILOG = """\
 example:
   reconcile --compose-file compose.yaml --dry-run       what would change?
-exit codes: 0 as declared; 1 an error; 2 --dry-run, status: something is to do"""
+exit codes: 0 as declared; 1 an error; 2 something to do; 70 a fault of Relink"""
 
 # Title of a group of options: what `--help` of the sidecar shows, the others are in --help-all.
 _COMMANDS = "commands (reconcile COMMAND --help says more)"

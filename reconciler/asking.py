@@ -9,6 +9,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
+from model.problems import printable
 from reconciler.control import ask, fetch, instances, is_name
 
 OK, FAILED, CHANGES = 0, 1, 2
@@ -92,7 +93,11 @@ def _print(answer: Mapping[str, Any]) -> None:
         notes += answer["configuration_errors"]
     if answer["data_plane_error"]:
         notes.append(answer["data_plane_error"])
+    notes += [
+        f"Relink failed {each['in_a_row']} times in a row: {each['scope']}: {each['reason']}"
+        for each in answer["crashes"]
+    ]
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    note = "".join(f"{line}\n" for line in notes)
+    note = "".join(f"{printable(line)}\n" for line in notes)
     text = status_text(answer["links"], note, commands=answer["commands"], colour=colour)
     print(text, end="")

@@ -11,8 +11,9 @@ import socket
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from actuators import planes
 from actuators.requests import Request, Verdict
@@ -29,6 +30,7 @@ from observers.namespaces import path_of
 from observers.own import own_compose, own_container_id
 from observers.runtimes import EngineUnavailableError, Runtime, delays
 from reconciler.apply import Hands
+from reconciler.console import Log
 from reconciler.containers import Roster
 from reconciler.control import AlreadyRunningError, is_name
 from reconciler.passes import Pass, reason_of
@@ -258,7 +260,7 @@ def _once(options: Namespace, roster: Roster, runtimes: Sequence[Runtime]) -> in
 
     def told(command: Command, line: str) -> None:
         # One write: print() writes a line and its end apart, and another thread's comes between.
-        sys.stderr.write(f"{command.key.ns}: {line}\n")
+        sys.stderr.write(f"{printable(f'{command.key.ns}: {line}')}\n")
 
     def ended(command: Command, code: int) -> None:
         if code:
@@ -368,6 +370,16 @@ def _watch(
         raise CommandError(str(error)) from error
 
 
+def _printable_values(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Make a text of other people's, as what a command prints, one that moves no cursor."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = printable(value)
+    return event
+
+
 def _log_to_stderr(*, verbose: bool) -> None:
     """Log for people on a terminal, as one JSON object a line elsewhere."""
     import logging  # noqa: PLC0415
@@ -384,10 +396,11 @@ def _log_to_stderr(*, verbose: bool) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=not terminal),
+            *([_printable_values] if terminal else []),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.DEBUG if verbose else logging.INFO
         ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: Log(sys.stderr),
     )

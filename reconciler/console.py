@@ -6,7 +6,9 @@ import errno
 import io
 import os
 import sys
+import threading
 from collections.abc import Callable
+from typing import TextIO
 
 OK, FAILED, INTERRUPTED = 0, 1, 130  # 128 + SIGINT, as shells have it
 _OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # write(2)
@@ -34,6 +36,34 @@ def run(program: str, command: Callable[[], int]) -> int:
         print(f"{program}: the output cannot be written: {error.strerror}", file=sys.stderr)
         return FAILED
     return code
+
+
+class Log:
+    """Writes the log, a line at a time; a line that the stream has no room for is lost.
+
+    Who keeps a network does not end because a disk is full.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def msg(self, message: str) -> None:
+        """Write a line.
+
+        Raises:
+            OSError: nobody reads it, and nobody will.
+        """
+        try:
+            with self._lock:  # a line and its end are one, whichever threads log
+                self._stream.write(f"{message}\n")
+                self._stream.flush()
+        except OSError as error:
+            if error.errno not in _OF_OUTPUT:
+                raise
+
+    # structlog calls the level by its name.
+    debug = info = warning = error = critical = msg
 
 
 def _open_streams() -> None:

@@ -13,7 +13,7 @@ from model.plane import plane
 from model.replicas import Container
 from model.resources import Link
 from model.wanted import Wiring
-from reconciler.passes import World
+from reconciler.passes import World, widened
 
 
 @dataclass(slots=True)
@@ -92,7 +92,9 @@ class Roster:
 
     def is_about_all(self, scope: frozenset[NsKey]) -> bool:
         """Tell whether a scope can only be judged together with all the rest."""
-        shared = self.sharing and (self.facts.plane in scope or self.sharing & scope)
+        plane = self.facts.plane
+        looked_at = widened(scope, self.patches.values(), plane)
+        shared = self.sharing and (plane in scope or self.sharing & looked_at)
         return self.contested or bool(shared)
 
     def remove(self, runtime: str, container_id: str) -> NsKey | None:

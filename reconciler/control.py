@@ -8,10 +8,13 @@ import http.client
 import json
 import os
 import socket
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from reconciler.crashes import Crashes
 
 
 class AlreadyRunningError(Exception):
@@ -34,7 +37,12 @@ def is_name(instance: str) -> bool:
 
 
 def instances() -> list[str]:
-    """Return the instances whose sidecars answer here."""
+    """Return the instances whose sidecars answer here.
+
+    Raises:
+        OSError: somebody else made the directory, or may write in it.
+    """
+    _check_owner(directory(), (os.geteuid(), 0))
     return sorted(path.stem for path in directory().glob("*.sock") if _accepts(path))
 
 
@@ -46,6 +54,24 @@ def _accepts(path: Path) -> bool:
         except OSError:  # left behind by one that was killed
             return False
         return True
+
+
+def _check_owner(where: Path, owners: tuple[int, ...]) -> None:
+    """Refuse a directory of somebody else, as anybody may make one of that name in /tmp.
+
+    Raises:
+        OSError: it is no directory of an owner's, or others may write in it.
+    """
+    try:
+        found = where.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "not a directory; remove it", str(where))
+    if found.st_uid not in owners:
+        raise PermissionError(errno.EPERM, "somebody else's directory; remove it", str(where))
+    if found.st_mode & 0o022:
+        raise PermissionError(errno.EPERM, "others may write there; chmod go-w", str(where))
 
 
 def path_of(instance: str) -> Path:
@@ -61,10 +87,12 @@ class Control:
         instance: str,
         status: Callable[[], dict[str, Any]],
         metrics: Callable[[], bytes],
+        crashes: Crashes | None = None,
     ) -> None:
         self._path = path_of(instance)
         self._status = status
         self._metrics = metrics
+        self._crashes = Crashes() if crashes is None else crashes
         self._lock = -1
         self._runner: Any = None
 
@@ -76,16 +104,15 @@ class Control:
             OSError: the socket cannot be made.
         """
         from aiohttp import web  # noqa: PLC0415 - only the sidecar needs a server
+        from aiohttp.typedefs import Handler  # noqa: PLC0415
 
         from reconciler.metrics import CONTENT_TYPE  # noqa: PLC0415
 
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = self._path.parent.stat()
-        if found.st_uid != os.geteuid() or found.st_mode & 0o022:
-            raise OSError(errno.EPERM, "others may write there", str(self._path.parent))
+        _check_owner(self._path.parent, (os.geteuid(),))
         # The lock goes with the process, however it ends; the socket file stays behind a crash.
         lock = self._path.with_suffix(".lock")
-        self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -97,15 +124,24 @@ class Control:
             ) from None
         self._path.unlink(missing_ok=True)
 
-        async def status(_request: web.Request) -> web.Response:
+        def answering(make: Callable[[], web.Response]) -> Handler:
+            async def handler(_request: web.Request) -> web.Response:
+                # Whoever asks never ends the process, however often.
+                with self._crashes.confined("control socket", counts=False) as crash:
+                    return make()
+                return web.Response(status=500, text=crash.reason)
+
+            return handler
+
+        def status() -> web.Response:
             return web.json_response(self._status())
 
-        async def metrics(_request: web.Request) -> web.Response:
+        def metrics() -> web.Response:
             return web.Response(body=self._metrics(), headers={"Content-Type": CONTENT_TYPE})
 
         app = web.Application()
-        app.router.add_get("/v1/status", status)
-        app.router.add_get("/metrics", metrics)
+        app.router.add_get("/v1/status", answering(status))
+        app.router.add_get("/metrics", answering(metrics))
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
         mask = os.umask(0o177)
@@ -135,7 +171,7 @@ def ask(instance: str) -> dict[str, Any] | None:
         return None
     try:
         status: dict[str, Any] = json.loads(answer)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise OSError(f"the sidecar's answer is no answer: {error}") from error
     return status
 
@@ -146,6 +182,7 @@ def fetch(instance: str, path: str) -> bytes | None:
     Raises:
         OSError: there is one, and it does not answer within five seconds.
     """
+    _check_owner(directory(), (os.geteuid(), 0))
     connection = http.client.HTTPConnection("relink", timeout=5)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.settimeout(5)

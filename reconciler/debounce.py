@@ -25,11 +25,16 @@ class Debounce:
     rung: dict[Scope, tuple[float, float]] = field(default_factory=dict)  # first, last
     served: dict[Scope, float] = field(default_factory=dict)
     written: set[Scope] = field(default_factory=set)
+    held: dict[Scope, float] = field(default_factory=dict)
 
     def ring(self, scope: Scope, now: float) -> None:
         """Note that somebody should look at `scope`."""
         first, _ = self.rung.get(scope, (now, now))
         self.rung[scope] = (first, now)
+
+    def hold(self, scope: Scope, until: float) -> None:
+        """Let nobody look at `scope` for its own sake before then: a look at it crashed."""
+        self.held[scope] = until
 
     def due_at(self) -> float | None:
         """Return when the next scope is due, None if none waits."""
@@ -50,6 +55,7 @@ class Debounce:
         """Note that a look at `scopes` ended, and whether anything was changed."""
         self.served = {s: at for s, at in self.served.items() if now - at < QUIET}
         looked: tuple[Scope, ...] = (None,) if scopes is None else tuple(scopes)
+        self.held = {s: until for s, until in self.held.items() if until > now}
         for scope in looked:
             if wrote or scope not in self.written:
                 self.served[scope] = now
@@ -61,6 +67,9 @@ class Debounce:
             self.written.difference_update(self.written if scopes is None else looked)
 
     def _due(self, scope: Scope) -> float:
+        return max(self._answerable(scope), self.held.get(scope, 0.0))
+
+    def _answerable(self, scope: Scope) -> float:
         first, last = self.rung[scope]
         served = max(self.served.get(scope, -1.0), self.served.get(None, -1.0))
         if served < 0 or first - served >= QUIET:

@@ -16,6 +16,7 @@ from model.replicas import Container
 from observers.process import ProcessWatch
 from observers.runtimes import Changed, Connected, Doorbell, EngineUnavailableError, Lost, Runtime
 from reconciler.containers import Roster
+from reconciler.crashes import Crashes
 
 log = structlog.get_logger()
 
@@ -25,14 +26,21 @@ _SOON = 0.1  # seconds until a container that died as we looked is asked for aga
 
 @dataclass(slots=True)
 class _Engine:
-    """What is known of one runtime: whether its list is complete, and which ids to ask again."""
+    """What is known of one runtime: whether its list is complete, and which ids to ask again.
+
+    Attributes:
+        deaf: why changes do not ring now, "" when they do.
+        unanswered: why the last question has no answer, "" when it has one.
+    """
 
     runtime: Runtime
     listed: bool = False
-    lost: str = "not connected yet"
+    deaf: str = "not connected yet"
+    unanswered: str = ""
     relist: bool = False
     changed: set[str] = field(default_factory=set)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    again: asyncio.TimerHandle | None = None  # one, however often it was asked in vain
 
 
 class Engines:
@@ -48,7 +56,9 @@ class Engines:
         roster: Roster,
         changed: Callable[[NsKey | None], None],
         new_life: Callable[[NsKey], None],
+        crashes: Crashes | None = None,
     ) -> None:
+        self._crashes = Crashes() if crashes is None else crashes
         self._engines = {runtime.name: _Engine(runtime) for runtime in runtimes}
         self._roster = roster
         self._changed = changed
@@ -65,8 +75,11 @@ class Engines:
         return all(engine.listed for engine in self._engines.values())
 
     def states(self) -> dict[str, str]:
-        """Return each engine's state in words."""
-        return {name: engine.lost or "connected" for name, engine in self._engines.items()}
+        """Return each engine's state in words: connected is one that answers and that rings."""
+        return {
+            name: engine.deaf or engine.unanswered or "connected"
+            for name, engine in self._engines.items()
+        }
 
     def start(self) -> list[Coroutine[Any, Any, None]]:
         """Begin to listen; return the work that the event loop has to do for it."""
@@ -74,12 +87,17 @@ class Engines:
         self._processes: ProcessWatch[tuple[str, str]] = ProcessWatch(self._exited)
         for name, engine in self._engines.items():
             threading.Thread(
-                target=engine.runtime.watch,
-                args=(lambda bell, name=name: self._from_thread(name, bell), self._halt),
-                name=f"watch-{name}",
-                daemon=True,
+                target=self._watch, args=(engine,), name=f"watch-{name}", daemon=True
             ).start()
         return [self._follow(engine) for engine in self._engines.values()]
+
+    def listen_anew(self) -> None:
+        """The thread that waits for exits is gone: begin again, and ask for what it missed."""
+        self._processes.close()
+        self._processes = ProcessWatch(self._exited)
+        for engine in self._engines.values():
+            engine.relist = True
+            engine.wake.set()
 
     def close(self) -> None:
         """Stop listening."""
@@ -87,6 +105,20 @@ class Engines:
         self._processes.close()
         for engine in self._engines.values():
             engine.runtime.close()
+
+    def _watch(self, engine: _Engine) -> None:
+        """Listen to one engine, in a thread of its own, however often listening crashes."""
+        name = engine.runtime.name
+
+        def ring(bell: Doorbell) -> None:
+            self._from_thread(name, bell)
+
+        while not self._halt.is_set():
+            with self._crashes.confined(_events_of(name)) as crash:
+                engine.runtime.watch(ring, self._halt)
+            if crash:
+                self._from_thread(name, Lost(f"Relink failed: {crash.reason}"))
+                self._halt.wait(crash.delay)
 
     def _from_thread(self, name: str, bell: Doorbell) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
@@ -107,43 +139,56 @@ class Engines:
     def _rang(self, engine: _Engine, bell: Doorbell) -> None:
         match bell:
             case Connected():
-                engine.relist, engine.lost = True, ""
+                engine.relist, engine.deaf = True, ""
                 log.info("engine_connected", engine=engine.runtime.name)
+                self._crashes.ends_if_quiet(_events_of(engine.runtime.name), self._loop)
             case Changed(container):
                 engine.changed.add(container)
             case Lost(reason):
-                engine.lost = reason
+                engine.deaf = reason
                 log.warning("engine_lost", engine=engine.runtime.name, reason=reason)
         engine.wake.set()
 
     async def _follow(self, engine: _Engine) -> None:
-        """Turn an engine's bells into containers: list when it connects, find what changed."""
+        """Turn an engine's bells into containers, for ever."""
         while True:
             await engine.wake.wait()
             engine.wake.clear()
-            relist, engine.relist = engine.relist, False
-            ids, engine.changed = sorted(engine.changed), set()
-            try:
-                if relist:  # answers every bell before it too
-                    self._listed(engine, await asyncio.to_thread(engine.runtime.list))
-                    continue
-                found = await asyncio.gather(
-                    *(asyncio.to_thread(engine.runtime.find, each) for each in ids)
-                )
-                for each, container in zip(ids, found, strict=True):
-                    self._found(engine, each, container)
-            except EngineUnavailableError as error:
-                # What is known stays known: an engine that cannot be reached runs what it ran.
-                engine.lost = str(error)
-                engine.relist = True
+            with self._crashes.confined(f"engine {engine.runtime.name}") as crash:
+                await self._turn(engine)
+            if crash:
+                engine.relist = True  # what it was about to learn is not known
+                await asyncio.sleep(crash.delay)
+                engine.wake.set()
+
+    async def _turn(self, engine: _Engine) -> None:
+        """List when an engine has connected, else find what has changed."""
+        relist, engine.relist = engine.relist, False
+        ids, engine.changed = sorted(engine.changed), set()
+        try:
+            if relist:  # answers every bell before it too
+                self._listed(engine, await asyncio.to_thread(engine.runtime.list))
+                return
+            found = await asyncio.gather(
+                *(asyncio.to_thread(engine.runtime.find, each) for each in ids)
+            )
+            for each, container in zip(ids, found, strict=True):
+                self._found(engine, each, container)
+        except EngineUnavailableError as error:
+            # What is known stays known: an engine that cannot be reached runs what it ran.
+            engine.relist = True
+            if str(error) != engine.unanswered:
                 log.warning("engine_unavailable", engine=engine.runtime.name, reason=str(error))
-                self._loop.call_later(_AGAIN, engine.wake.set)
+            engine.unanswered = str(error)
+            if engine.again:
+                engine.again.cancel()
+            engine.again = self._loop.call_later(_AGAIN, engine.wake.set)
 
     def _listed(self, engine: _Engine, containers: list[Container]) -> None:
         name = engine.runtime.name
         for ns in self._roster.replace(name, containers):
             self._new_life(ns)
-        engine.listed, engine.lost = True, ""
+        engine.listed, engine.unanswered = True, ""
         for ns, container in self._roster.containers.items():
             if container.runtime == name and self._roster.wirings[ns].parts:
                 self._watch_process(engine, container)
@@ -173,3 +218,7 @@ class Engines:
         if container.pid and not self._processes.add(container.pid, token):
             engine.changed.add(container.id)  # dead already, and the engine does not know it yet
             self._loop.call_later(_SOON, engine.wake.set)
+
+
+def _events_of(name: str) -> str:
+    return f"events of engine {name}"

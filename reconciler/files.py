@@ -10,7 +10,8 @@ from pathlib import Path
 from observers.inotify import IN_ATTRIB, IN_CLOSE_WRITE, IN_CREATE, IN_DELETE, IN_MOVED_TO, Inotify
 
 _EVENTS = IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_DELETE | IN_ATTRIB
-_TOGETHER = 0.05  # seconds: several files saved in a moment are read together
+_TOGETHER = 0.05  # seconds without a change: several files saved in a moment are read together
+_LONGEST = 1.0  # seconds until files that are written on and on are read all the same
 
 
 class FileWatch:
@@ -29,6 +30,8 @@ class FileWatch:
         self._watch()
         self._seen = self._look()
         self._pending: asyncio.TimerHandle | None = None
+        self._found = self._seen
+        self._since = 0.0
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._inotify.fd, self._rang)
 
@@ -59,19 +62,31 @@ class FileWatch:
     def _soon(self) -> None:
         if self._pending:
             self._pending.cancel()
+        else:
+            self._since = self._loop.time()
+        self._found = self._look()
         self._pending = self._loop.call_later(_TOGETHER, self._now)
 
     def _now(self) -> None:
-        self._seen = self._look()
+        found = self._look()
+        # Half a file may be a valid one: who writes it in place is waited for.
+        if found != self._found and self._loop.time() - self._since < _LONGEST:
+            self._soon()
+            return
+        self._pending = None
+        self._seen = found
         self._watch()  # a file that was replaced is another one
         self._changed()
 
-    def _look(self) -> list[tuple[int, int, int] | None]:
-        found: list[tuple[int, int, int] | None] = []
+    def _look(self) -> list[tuple[int, ...] | None]:
+        found: list[tuple[int, ...] | None] = []
         for path in self._paths:
             try:
                 stat = path.stat()
-                found.append((stat.st_ino, stat.st_mtime_ns, stat.st_size))
+                # The rights, since without them it cannot be read; the links, since a file that is
+                # mounted by itself has none once another one has its name.
+                rights = (stat.st_mode, stat.st_uid, stat.st_gid)
+                found.append((stat.st_ino, stat.st_mtime_ns, stat.st_size, stat.st_nlink, *rights))
             except OSError:
                 found.append(None)
         return found

@@ -11,6 +11,7 @@ import contextlib
 import random
 import shlex
 import signal
+import threading
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ from observers.runtimes import Runtime
 from reconciler.apply import Hands, Outcome, Start
 from reconciler.containers import Roster
 from reconciler.control import Control
+from reconciler.crashes import EXIT, Crash, Crashes
 from reconciler.debounce import Debounce, Scope
 from reconciler.engines import Engines
 from reconciler.files import FileWatch
@@ -50,7 +52,7 @@ from reconciler.ways import ways
 log = structlog.get_logger()
 
 _JITTER = 0.1  # of the interval, so that many sidecars do not tick together
-_AGAIN = 1.0  # seconds until a data plane that failed is looked at again
+_AGAIN = 1.0  # seconds until a namespace that could not be read is looked at again
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ class Sidecar:
     def __init__(self, settings: Settings, roster: Roster, runtimes: Iterable[Runtime]) -> None:
         self.settings = settings
         self.roster = roster
-        self.engines = Engines(runtimes, roster, self._roster_changed, self._new_life)
+        self.crashes = Crashes(self._give_up)
+        self.engines = Engines(runtimes, roster, self._roster_changed, self._new_life, self.crashes)
         self.ledger = Ledger()
         self.debounce = Debounce()
         self.board = Board()
@@ -85,7 +88,6 @@ class Sidecar:
         self.plane_error = ""
         self._userspace_told = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._failure: BaseException | None = None
 
     async def run(self) -> int:
         """Run until a signal says otherwise; return the exit code.
@@ -98,7 +100,9 @@ class Sidecar:
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         async with contextlib.AsyncExitStack() as stack:
-            control = Control(self.roster.facts.instance, self.status, self.measured)
+            self._loop.set_exception_handler(self._callback_crashed)
+            threading.excepthook = self._thread_crashed
+            control = Control(self.roster.facts.instance, self.status, self.measured, self.crashes)
             stack.push_async_callback(control.stop)
             await control.start()
             self._executor = ThreadPoolExecutor(1, thread_name_prefix="pass")
@@ -108,10 +112,7 @@ class Sidecar:
             stack.callback(self.readiness.close)
             self._listen(stack)
             stack.push_async_callback(self._end_tasks)
-            code = await self._serve()
-            if self._failure:
-                raise self._failure
-            return code
+            return await self._serve()
 
     def _listen(self, stack: contextlib.AsyncExitStack) -> None:
         """Connect every doorbell."""
@@ -132,21 +133,42 @@ class Sidecar:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        """A doorbell that cannot ring any more ends the sidecar: somebody will start it afresh."""
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception():
-            self._failure = task.exception()
-            self._stop.set()
-            self._wake.set()
 
     async def _end_tasks(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # -------------------------------------------------------------------- crashes
+
+    def _give_up(self) -> None:
+        """End the process, so that somebody starts it afresh; its links stay."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: it ends already
+            self._loop.call_soon_threadsafe(self._end)
+
+    def _callback_crashed(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A bell was lost, of whatever it was."""
+        error = context.get("exception") or RuntimeError(context["message"])
+        _, delay = self.crashes.note(_CALLBACK, error)
+        self._loop.call_later(delay, self.ring, None)
+
+    def _thread_crashed(self, args: threading.ExceptHookArgs) -> None:
+        """A thread that waited for something is gone: wait anew, and look at everything."""
+        if args.exc_value is None:
+            return
+        name = args.thread.name if args.thread else "?"
+        mends = name in _WAITING
+        _, delay = self.crashes.note(f"thread {name}", args.exc_value, counts=mends)
+        if mends:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._loop.call_later, delay, self._listen_anew)
+
+    def _listen_anew(self) -> None:
+        self.engines.listen_anew()
+        for name in _WAITING:
+            self.crashes.ends_if_quiet(f"thread {name}", self._loop)
+        self._loop.run_in_executor(self._executor, self.switches.close)
+        self.ring(None)
 
     # ------------------------------------------------------------------ doorbells
 
@@ -156,6 +178,19 @@ class Sidecar:
         self._wake.set()
 
     def _kernel_rang(self) -> None:
+        with self.crashes.confined("kernel events") as crash:
+            self._take_in()
+        if crash:  # what it could not make sense of may have been about anything
+            self._stop_reading()
+            self._loop.call_later(crash.delay, self._read_on)
+
+    def _read_on(self) -> None:
+        if self._stop.is_set():
+            return
+        self._loop.add_reader(self._bell.fileno(), self._kernel_rang)
+        self.ring(None)
+
+    def _take_in(self) -> None:
         for rang in self._bell.heard():
             match rang:
                 case Rang(ns):
@@ -255,17 +290,24 @@ class Sidecar:
         while True:
             spread = 1 + _JITTER * (2 * random.random() - 1)  # noqa: S311 - not a secret
             await asyncio.sleep(self.settings.interval * spread)
-            self._files.check()
-            with contextlib.suppress(OSError):  # the pass that follows says what is wrong
-                await self._ways_changed()
+            with self.crashes.confined("tick"):
+                self._files.check()
+                with contextlib.suppress(OSError):  # the pass that follows says what is wrong
+                    await self._ways_changed()
             self.ring(None)
 
     # -------------------------------------------------------------- configuration
 
     def _reload(self) -> None:
         """Read the configuration again; a broken one leaves the old one in force."""
+        with self.crashes.confined("configuration", counts=False) as crash:
+            self._read_again()
+        if crash:
+            self.config_errors = (f"Relink failed to read it: {crash.reason}",)
+
+    def _read_again(self) -> None:
         try:
-            loaded = load(self.settings.sources)
+            loaded = load(self.settings.sources, again=True)
         except ConfigError as error:
             self.config_errors = tuple(str(problem) for problem in error.problems)
             for problem in self.config_errors:
@@ -290,11 +332,11 @@ class Sidecar:
                 continue
             if scope is not None and self.roster.is_about_all(scope):
                 scope = None
-            await self._one_pass(scope)
+            await self._round(scope)
         self.readiness.close()  # nobody looks any more
-        if self._failure or self.settings.keep_on_exit:
+        if self.crashes.hopeless or self.settings.keep_on_exit:
             log.info("stopped", links="kept")
-            return 0
+            return EXIT if self.crashes.hopeless else 0
         world = self.roster.world()
         done = await self._loop.run_in_executor(self._executor, self._tear_down, world)
         outcome = done.outcome or Outcome()
@@ -325,6 +367,46 @@ class Sidecar:
             with contextlib.suppress(TimeoutError):
                 timeout = min(times) - now if times else None
                 await asyncio.wait_for(self._wake.wait(), timeout)
+
+    async def _round(self, scope: frozenset[NsKey] | None) -> None:
+        """Look at a scope; where that crashes, at each part alone, so that the others converge."""
+        crash = await self._tried(scope)
+        if not crash:
+            return
+        if scope is not None and len(scope) == 1:
+            self._doubt(scope, crash)
+            return
+        for ns in sorted(self.roster.wirings if scope is None else scope):
+            part = frozenset({ns})
+            of_it = crash if self.roster.is_about_all(part) else await self._tried(part)
+            if of_it:
+                self._doubt(part, of_it)
+
+    async def _tried(self, scope: frozenset[NsKey] | None) -> Crash:
+        """Make one pass, and say how it crashed if it did; it is made again later then."""
+        begun = self._loop.time()
+        words = "everything" if scope is None else ", ".join(map(str, sorted(scope)))
+        with self.crashes.confined(f"{_LOOK}{words}") as crash:
+            await self._one_pass(scope)
+        if not crash:
+            if scope is None:
+                self.crashes.all_went_well(_LOOK, _CALLBACK)
+            return crash
+        now = self._loop.time()
+        self.metrics.failed(self.roster.world(), scope, now - begun)
+        self.debounce.done(scope, now, wrote=False)
+        if scope is not None and len(scope) > 1:
+            self.crashes.went_well(f"{_LOOK}{words}")  # each part is looked at now, and counted
+            return crash
+        (again,) = (None,) if scope is None else scope
+        self.debounce.hold(again, now + crash.delay)
+        self.debounce.ring(again, now)
+        return crash
+
+    def _doubt(self, scope: frozenset[NsKey], crash: Crash) -> None:
+        self.board.doubt(f"Relink failed: {crash.reason}; its log says where", scope)
+        self.readiness.settle(dict.fromkeys(scope, False))
+        self._announce()
 
     async def _one_pass(self, scope: frozenset[NsKey] | None) -> None:
         world = replace(self.roster.world(), ended=dict(self.runs.ended))
@@ -381,6 +463,8 @@ class Sidecar:
             self.roster.recount()
         self.roster.departed.difference_update(departed)
         self._learned(done, scope)
+        for ns in done.snapshot.unread:  # nothing need ring there
+            self._loop.call_later(_AGAIN, self.ring, ns)
         wrote = done.outcome is not None and bool(done.outcome.done)
         self.debounce.done(scope, self._loop.time(), wrote=wrote)
 
@@ -410,8 +494,11 @@ class Sidecar:
         self._bell = bell
         self._loop.add_reader(self._bell.fileno(), self._kernel_rang)
 
-    def _stop_listening(self) -> None:
+    def _stop_reading(self) -> None:
         self._loop.remove_reader(self._bell.fileno())
+
+    def _stop_listening(self) -> None:
+        self._stop_reading()
         self._bell.close()
 
     def _plane_failed(self, error: OSError) -> None:
@@ -497,6 +584,7 @@ class Sidecar:
             unmatched=self.roster.unmatched(),
             configuration_errors=list(self.config_errors),
             data_plane_error=self.plane_error,
+            crashes=self.crashes.data(),
         )
 
     def measured(self) -> bytes:
@@ -505,8 +593,13 @@ class Sidecar:
 
     def _told_to_stop(self, number: int) -> None:
         log.info("stopping", signal=signal.Signals(number).name)
+        self._end()
+
+    def _end(self) -> None:
         self._stop.set()
         self._wake.set()
 
 
+_LOOK, _CALLBACK = "look at ", "callback"  # how scopes of crashes begin
+_WAITING = ("process-watch", "ovs")  # threads that wait for the world, and what _listen_anew mends
 _PAST = {"create": "created", "modify": "changed", "replace": "replaced", "delete": "deleted"}

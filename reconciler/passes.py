@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from model.facts import Facts
@@ -76,7 +77,7 @@ def run(
     """
     facts = world.facts
     if scope is not None:
-        scope = _widened(world, scope)
+        scope = widened(scope, world.patches.values(), facts.plane)
     desired = scoped(world, scope) if want is None else want
     containers = world.containers
     if scope is not None:  # what a look at one container costs must not grow with their number
@@ -170,8 +171,15 @@ def _bridges(wirings: Iterable[Iterable[Resource]]) -> Iterator[Key]:
                     yield Key(resource.key.ns, "ovs-bridge", resource.bridge)
 
 
-def _widened(world: World, scope: frozenset[NsKey]) -> frozenset[NsKey]:
-    """Return the scope with the other ends of its patches: one end changes with the other."""
-    everything = world.facts.plane in scope
-    others = [ends for ends in world.patches.values() if everything or ends & scope]
-    return scope.union(*others) if others else scope
+def widened(
+    scope: frozenset[NsKey], patches: Iterable[AbstractSet[NsKey]], plane: NsKey
+) -> frozenset[NsKey]:
+    """Return the scope with the other ends of its patches: one end changes with the other.
+
+    And with the other ends of what those have, or they would seem to have lost them.
+    """
+    left = list(patches)
+    while near := [ends for ends in left if plane in scope or ends & scope]:
+        left = [ends for ends in left if ends not in near]
+        scope = scope.union(*near)
+    return scope

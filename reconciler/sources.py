@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,8 +49,11 @@ class Loaded:
 NOTHING = Loaded(Config(), mapping(NOWHERE))
 
 
-def load(sources: Sources) -> Loaded:
+def load(sources: Sources, *, again: bool = False) -> Loaded:
     """Read, merge, interpolate, check and type the configuration.
+
+    Read `again`, while what it declared is in force, a file has to say something, and to be the one
+    that has its name: an empty one is rather half written than a wish to be without any link.
 
     Raises:
         ConfigError: with everything that is wrong, each with its place.
@@ -57,6 +61,8 @@ def load(sources: Sources) -> Loaded:
     problems: list[Problem] = []
     parts: list[Node] = []
     project, replicas = "", dict[str, int]()
+    if again:
+        problems += filter(None, map(_stale, sources.paths()))
     for name in sources.compose_files:
         if root := _read(name, problems):
             parts += _networks_of_compose(root, problems)
@@ -125,6 +131,23 @@ def _sections(part: Node, problems: list[Problem]) -> Node:
     return Node(entries, part.place, part.key_places)
 
 
+def _stale(name: str) -> Problem | None:
+    """Say why a file that changed is no new configuration, though it may be read well."""
+    try:
+        stat = Path(name).stat()
+    except OSError:
+        return None  # reading it says why
+    if stat.st_nlink == 0:
+        return Problem(
+            Place(name),
+            "it was replaced where it is mounted from, and the mount shows the old file; mount its "
+            "directory instead",
+        )
+    if stat.st_size == 0:
+        return Problem(Place(name), "it is empty; write `links: []` where none is meant")
+    return None
+
+
 def _read(name: str, problems: list[Problem]) -> Node | None:
     """Read one file; what is wrong with it is added to `problems`."""
     place = Place(name)
@@ -136,6 +159,10 @@ def _read(name: str, problems: list[Problem]) -> Node | None:
         problems.append(Problem(place, "unknown kind of file; expected .yaml, .yml or .json"))
         return None
     try:
+        mode = Path(name).stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # it may never end, or never begin
+            problems.append(Problem(place, "not a file but a pipe, socket or device"))
+            return None
         text = Path(name).read_bytes().decode("utf-8-sig")
         if suffix == ".json":
             _check_json(name, text)

@@ -236,9 +236,10 @@ class Board:
         """Forget a container's links."""
         self._unready.difference_update(self._of.pop(ns, ()))
 
-    def doubt(self, reason: str) -> None:
-        """Nothing is known any more, for this reason."""
-        for statuses in self._of.values():
+    def doubt(self, reason: str, scope: Iterable[NsKey] | None = None) -> None:
+        """Nothing is known any more of `scope` (None: of anything), for this reason."""
+        for ns in self._of if scope is None else scope:
+            statuses = self._of.get(ns, {})
             for key, status in statuses.items():
                 statuses[key] = replace(status, state="Unknown", message=reason)
                 self._unready.add(key)

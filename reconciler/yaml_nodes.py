@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import yaml
@@ -24,7 +25,7 @@ def parse_yaml(text: str, name: str) -> Node:
         ConfigError: it is not YAML, or it is built to be larger than any configuration.
     """
     try:
-        composed = yaml.compose(text, Loader=_Loader)
+        return _Composer(_Loader(text), name).document()
     except yaml.MarkedYAMLError as error:
         raise ConfigError([_in_yaml(error, text, name)]) from error
     except yaml.reader.ReaderError as error:
@@ -32,11 +33,6 @@ def parse_yaml(text: str, name: str) -> Node:
         place = _place_in(text, found.start(), name) if found else Place(name)
         which = f"the character #x{ord(found[0]):04x}" if found else "a character"
         raise ConfigError([Problem(place, f"{which} is not allowed in YAML")]) from error
-    except RecursionError as error:
-        raise ConfigError([Problem(Place(name), "nested too deeply")]) from error
-    if composed is None:
-        return Node(None, Place(name, 1, 1), plain=True)
-    return _Converter(name).convert(composed, 0)
 
 
 class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]
@@ -58,9 +54,6 @@ def _in_yaml(error: yaml.MarkedYAMLError, text: str, name: str) -> Problem:
     if began and "end of stream" in problem:
         told = f"{error.context}: {problem}; it is not closed"
         return Problem(Place(name, began.line + 1, began.column + 1), told)
-    if "another document" in problem:
-        problem = "a second document begins here; one is allowed in a file"
-        return Problem(Place(name, mark.line + 1, mark.column + 1), problem)
     rest = (text.split("\n")[mark.line :] or [""])[0][mark.column :]
     if "cannot start any token" in problem and rest:
         problem = (
@@ -80,7 +73,6 @@ _HINTS = (
     ("'-' indicator", "; indent it like its neighbours"),
     ("expected <block end>", "; indent it like its neighbours"),
     ("expected ',' or", "; a bracket is not closed, or a comma is missing"),
-    ("undefined alias", "; an anchor, as &name, has to stand before the alias *name"),
     ("unknown escape", "; write \\\\ for a backslash, or use single quotes"),
     ("incompatible YAML", "; leave out the line that begins with %YAML"),
 )
@@ -92,63 +84,148 @@ def _since(began: yaml.Mark | None, mark: yaml.Mark) -> str:
     return f" that begins at {began.line + 1}:{began.column + 1}"
 
 
-class _Converter:
-    """Turns PyYAML's nodes into ours: types by YAML 1.2, merge keys resolved, size bounded."""
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A node with how many values it holds, itself counted, and how deep they are below it."""
 
-    def __init__(self, name: str) -> None:
+    node: Node
+    count: int = 1
+    height: int = 0
+    text: str | None = None  # of a scalar, as it is written
+
+
+def _around(node: Node, parts: Sequence[_Made]) -> _Made:
+    """Return a collection with what it holds."""
+    heights = (part.height + 1 for part in parts)
+    return _Made(node, 1 + sum(part.count for part in parts), max(heights, default=0))
+
+
+class _Composer:
+    """Makes nodes of the parser's events: types by YAML 1.2, merge keys resolved, size bounded.
+
+    Not of PyYAML's nodes: its binding of libyaml composes those by a recursion in C that has no
+    limit, and 100 kB of nested brackets end the process by SIGSEGV.
+    """
+
+    def __init__(self, events: Any, name: str) -> None:
+        self.events = events
         self.name = name
         self.left = _MOST_NODES
-        self.inside: set[int] = set()  # the nodes being converted, to find one within itself
+        self.anchors: dict[str, _Made | None] = {}  # None while it is being made
+        self.anchored: dict[str, Place] = {}
 
-    def place(self, node: yaml.Node) -> Place:
-        return Place(self.name, node.start_mark.line + 1, node.start_mark.column + 1)
+    def document(self) -> Node:
+        self.events.get_event()  # the beginning of the stream
+        if self.events.check_event(yaml.StreamEndEvent):
+            return Node(None, Place(self.name, 1, 1), plain=True)
+        self.events.get_event()  # the beginning of the document
+        made = self.make(self.events.get_event(), 0)
+        self.events.get_event()  # its end
+        if not self.events.check_event(yaml.StreamEndEvent):
+            another = self.events.get_event()
+            raise self.wrong(another, "a second document begins here; one is allowed in a file")
+        return made.node
 
-    def wrong(self, node: yaml.Node, message: str) -> ConfigError:
-        return ConfigError([Problem(self.place(node), message)])
+    def place(self, event: yaml.Event) -> Place:
+        mark: Any = event.start_mark  # of what was parsed it is never None
+        return Place(self.name, mark.line + 1, mark.column + 1)
 
-    def convert(self, node: yaml.Node, depth: int) -> Node:
-        self.left -= 1
+    def wrong(self, event: yaml.Event, message: str) -> ConfigError:
+        return ConfigError([Problem(self.place(event), message)])
+
+    def make(self, event: yaml.NodeEvent, depth: int) -> _Made:
+        """Make the node that begins with `event`, to the last event of it."""
+        if isinstance(event, yaml.AliasEvent):
+            made = self.known(event)
+        elif depth > _DEEPEST:
+            raise self.wrong(event, f"nested more than {_DEEPEST} deep")
+        else:
+            made = self.new(event, depth)
+        if depth + made.height > _DEEPEST:
+            raise self.wrong(event, f"nested more than {_DEEPEST} deep, aliases counted")
+        return made
+
+    def count(self, event: yaml.Event, number: int) -> None:
+        self.left -= number
         if self.left < 0:
-            raise self.wrong(node, f"more than {_MOST_NODES} values, aliases counted")
-        if id(node) in self.inside:
-            raise self.wrong(node, "this contains an alias of itself")
-        if depth > _DEEPEST:
-            raise self.wrong(node, f"nested more than {_DEEPEST} deep")
-        if isinstance(node, yaml.ScalarNode):
-            plain = node.tag == _PLAIN_TAG
-            typed = plain or node.tag in _TYPED_TAGS
-            value = resolve_plain(node.value) if typed else node.value
-            return Node(value, self.place(node), plain=plain)
-        self.inside.add(id(node))
-        try:
-            if isinstance(node, yaml.MappingNode):
-                return self.mapping(node, depth)
-            elements = tuple(self.convert(child, depth + 1) for child in node.value)
-            return Node(elements, self.place(node))
-        finally:
-            self.inside.discard(id(node))
+            raise self.wrong(event, f"more than {_MOST_NODES} values, aliases counted")
 
-    def mapping(self, node: yaml.MappingNode, depth: int) -> Node:
+    def known(self, event: yaml.AliasEvent) -> _Made:
+        if event.anchor not in self.anchors:
+            hint = "an anchor, as &name, has to stand before the alias *name"
+            raise self.wrong(event, f"found undefined alias; {hint}")
+        made = self.anchors[event.anchor]
+        if made is None:
+            raise ConfigError(
+                [Problem(self.anchored[event.anchor], "this contains an alias of itself")]
+            )
+        self.count(event, made.count)
+        return made
+
+    def new(self, event: yaml.NodeEvent, depth: int) -> _Made:
+        self.count(event, 1)
+        if event.anchor:
+            if event.anchor in self.anchors:
+                line = self.anchored[event.anchor].line
+                raise self.wrong(
+                    event, f"the anchor &{event.anchor} is given twice; see line {line}"
+                )
+            self.anchors[event.anchor] = None
+            self.anchored[event.anchor] = self.place(event)
+        made = self.content(event, depth)
+        if event.anchor:
+            self.anchors[event.anchor] = made
+        return made
+
+    def content(self, event: yaml.NodeEvent, depth: int) -> _Made:
+        if isinstance(event, yaml.ScalarEvent):
+            plain = event.implicit[0]
+            typed = plain or event.tag in _TYPED_TAGS
+            value = resolve_plain(event.value) if typed else event.value
+            return _Made(Node(value, self.place(event), plain=plain), text=event.value)
+        if isinstance(event, yaml.MappingStartEvent):
+            return self.mapping(event, depth)
+        parts = [self.make(each, depth + 1) for each in self.until(yaml.SequenceEndEvent)]
+        return _around(Node(tuple(part.node for part in parts), self.place(event)), parts)
+
+    def until(self, end: type[yaml.Event]) -> Iterator[yaml.NodeEvent]:
+        """Yield the events that the parts of a collection begin with."""
+        while not isinstance(event := self.events.get_event(), end):
+            yield event
+
+    def key(self, event: yaml.NodeEvent) -> _Made:
+        self.left += 1  # it is no value
+        made = (
+            self.make(event, 0) if isinstance(event, yaml.ScalarEvent | yaml.AliasEvent) else None
+        )
+        if made is None or made.text is None:
+            raise self.wrong(event, "a key must be a word")
+        return made
+
+    def mapping(self, event: yaml.NodeEvent, depth: int) -> _Made:
         entries: dict[str, Node] = {}
         places: dict[str, Place] = {}
         inherited: list[Node] = []
         seen: set[str] = set()
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise self.wrong(key, "a key must be a word")
-            if key.value in seen:
-                raise self.wrong(key, f"the key {shorten(key.value)!r} is given twice")
-            seen.add(key.value)
-            child = self.convert(value, depth + 1)
-            if key.value == "<<" and key.tag == _PLAIN_TAG:
-                inherited += child.elements() or (child,)
+        parts: list[_Made] = []
+        for key in self.until(yaml.MappingEndEvent):
+            word = self.key(key)
+            name = word.text or ""
+            if name in seen:
+                raise self.wrong(key, f"the key {shorten(name)!r} is given twice")
+            seen.add(name)
+            value = self.events.get_event()
+            made = self.make(value, depth + 1)
+            parts.append(made)
+            if name == "<<" and word.node.plain:
+                inherited += made.node.elements() or (made.node,)
                 if not all(isinstance(other.value, Mapping) for other in inherited):
                     raise self.wrong(value, "'<<' takes a mapping or a list of mappings")
                 continue
-            entries[key.value] = child
-            places[key.value] = self.place(key)
+            entries[name] = made.node
+            places[name] = self.place(key)
         for other in inherited:  # of several, the first wins; what stands here wins over all
             for name, child in other.items():
                 entries.setdefault(name, child)
             places = {**(other.key_places or {}), **places}
-        return Node(entries, self.place(node), places)
+        return _around(Node(entries, self.place(event), places), parts)

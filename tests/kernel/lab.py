@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,9 +62,9 @@ def sh(*words: str, check: bool = True) -> str:
 def _of_the_kernel(kind: int, data: bytes, start: int) -> bool:
     """Tell whether the kernel does this by itself: link-local addresses a second after carrier."""
     if kind in (nl.RTM_NEWADDR, nl.RTM_DELADDR):
-        return nl.IFADDR.unpack_from(data, start)[3] == 253  # scope link
+        return bool(nl.IFADDR.unpack_from(data, start)[3] == 253)  # scope link
     if kind in (nl.RTM_NEWROUTE, nl.RTM_DELROUTE):
-        return nl.RTMSG.unpack_from(data, start)[5] == nl.RTPROT_KERNEL
+        return bool(nl.RTMSG.unpack_from(data, start)[5] == nl.RTPROT_KERNEL)
     return False
 
 
@@ -191,13 +191,18 @@ class Lab:
         )  # fmt: skip
 
     @contextmanager
-    def sidecar(self, *words: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A real sidecar on net.yaml; stopped by SIGTERM if it still runs."""
+    def sidecar(
+        self, *words: str, file: Path | None = None, through: Sequence[str] = ()
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A real sidecar on net.yaml, or `file`; stopped by SIGTERM if it still runs.
+
+        `through` are words that put a command somewhere else.
+        """
+        file = file or self.directory / "net.yaml"
         out = (self.directory / "sidecar.log").open("wb")
         process = subprocess.Popen(
-            [sys.executable, "-m", "reconciler.cli", "--runtime", "netns",
-             "--instance", self.instance, "--network-file", str(self.directory / "net.yaml"),
-             *words],
+            [*through, sys.executable, "-m", "reconciler.cli", "--runtime", "netns",
+             "--instance", self.instance, "--network-file", str(file), *words],
             stdout=out, stderr=out,
         )  # fmt: skip
         try:
@@ -232,8 +237,13 @@ class Lab:
         rows: list[dict[str, Any]] = json.loads(text or "[]")
         return [row for row in rows if row]
 
+    def links(self, ns: str) -> list[dict[str, Any]]:
+        """Return all that ip(8) tells of each link: `addr` says less of it than `link` (6.1)."""
+        rows = {row["ifname"]: row for row in self.show(ns, "link")}
+        return [{**rows.get(row["ifname"], {}), **row} for row in self.show(ns, "addr")]
+
     def link(self, ns: str, dev: str) -> dict[str, Any] | None:
-        return next((r for r in self.show(ns, "addr") if r["ifname"] == dev), None)
+        return next((row for row in self.links(ns) if row["ifname"] == dev), None)
 
     def addresses(self, ns: str, dev: str) -> set[str]:
         row = self.link(ns, dev) or {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -62,6 +63,29 @@ def test_a_namespace_that_is_gone_before_the_look_is_blocked_not_an_error(lab: L
     states = {str(k): (s.state, s.message) for k, s in judge(done).items()}
     assert states["node_1:eth0"] == ("Blocked", "its namespace is gone")
     assert states["node_2:eth0"][0] == "Ready"
+
+
+def test_without_descriptors_no_container_seems_to_be_gone(lab: Lab) -> None:
+    """However many are left: a look fails as a whole, or sees everything."""
+    names = [f"node_{n}" for n in range(1, 6)]
+    lab.add(*names)
+    net = "links: [{service: node, bridge: s1, ip: 10.0.0.1/16}]"
+    lab.converge(net)
+    world = lab.roster(net).world()
+    scope = frozenset(world.containers)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    last = max(int(file.name) for file in Path("/proc/self/fd").iterdir())
+    seen = []
+    for limit in range(last + 10):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        try:
+            seen.append(sorted(run(world, scope).snapshot.absent.values()))
+        except OSError:
+            continue
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert seen, "20 more are enough for this"
+    assert not any(seen)
 
 
 def test_a_reused_pid_is_never_entered(lab: Lab) -> None:

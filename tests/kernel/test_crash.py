@@ -54,7 +54,7 @@ def _every_step(lab: Lab, before: str | None, after: str, damage: object = None)
     prepare = before or "links: []"
     _from_scratch(lab, prepare, damage)
     lab.converge(after)
-    golden = _world(lab, names)
+    golden = world_of(lab, names)
 
     steps = 0
     while True:
@@ -67,7 +67,7 @@ def _every_step(lab: Lab, before: str | None, after: str, damage: object = None)
         assert done.outcome is not None
         assert not done.outcome.failures
         assert not {str(s.key) for s in done.plan.steps if s.action == "create"} & right
-        assert _world(lab, names) == golden, f"killed after {steps} messages"
+        assert world_of(lab, names) == golden, f"killed after {steps} messages"
         assert lab.converge(after).plan.steps == ()
         # What was right before the restart is not even written to.
         rang = {h.namespace for h in lab.monitor.heard() if not h.is_late_news}
@@ -131,7 +131,7 @@ def _converge_and_die(lab: Lab, text: str, messages: int) -> bool:
     return os.WIFSIGNALED(status)
 
 
-def _world(lab: Lab, names: Sequence[str]) -> object:
+def world_of(lab: Lab, names: Sequence[str]) -> object:
     """Everything but what each new link has anew: indexes, random outer MACs, counters."""
     found = []
     for ns in ("", *names):

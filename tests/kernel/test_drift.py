@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import statistics
 from collections.abc import Callable
+from datetime import datetime
 
 import pytest
 
+from reconciler.control import ask
+from reconciler.retries import FIGHT, MANY
 from tests.kernel.lab import Lab, settings, sh
 
 NET = """
@@ -130,18 +135,85 @@ def test_what_others_add_to_our_link_stays(lab: Lab) -> None:
         assert "10.8.0.0/24" in {r["dst"] for r in lab.show("node_2", "route")}
 
 
-def test_a_fight_is_reported_once_with_both_values_and_slowed(lab: Lab) -> None:
+@pytest.mark.proves("state down")
+def test_a_link_that_is_declared_down_stays_down(lab: Lab) -> None:
     lab.add("node_1", "node_2")
-    lab.config(NET)
+    down = NET.replace("mtu: 1500", "mtu: 1500, state: down")
+    wanted = {"10.0.0.2/16", "fd00::2/64"}
+
+    def is_up() -> bool:
+        return "UP" in (lab.link("node_2", "eth0") or {})["flags"]
+
+    lab.config(down)
     with lab.sidecar("--interval", "3600"):
         lab.wait_for(lambda: "All links connected" in lab.log())
+        assert not is_up()
+        assert lab.addresses("node_2", "eth0") == wanted
+        index = lab.index("node_2", "eth0")
+        for _ in range(2):
+            lab.ip("node_2", "link", "set", "eth0", "up")
+            lab.wait_for(lambda: not is_up() and lab.addresses("node_2", "eth0") == wanted)
+        lab.wait_for(lambda: lab.preview(down).plan.steps == ())
+        for text, state in ((NET, True), (down, False), (NET, True)):
+            lab.config(text)
+            # The kernel takes IPv6 addresses with it when a link goes down; the next look sees it.
+            lab.wait_for(
+                lambda s=state: (
+                    is_up() == s
+                    and lab.addresses("node_2", "eth0") == wanted
+                    and _state_of(lab, "node_2") == "Ready"
+                )
+            )
+            assert ("default via 10.0.255.1" in lab.ip("node_2", "route")) == state
+            assert "blackhole 192.0.2.0/24" in lab.ip("node_2", "route")
+        assert lab.index("node_2", "eth0") == index
+        assert not [e for e in lab.events() if e["event"] in ("fighting", "step_failed")]
 
-        def undo_and_see() -> bool:
-            if (lab.link("node_2", "eth0") or {})["mtu"] == 1500:
-                lab.ip("node_2", "link", "set", "eth0", "mtu", "1400")
-            return any(e["event"] == "fighting" for e in lab.events())
 
-        lab.wait_for(undo_and_see, 20)
-        fights = [e for e in lab.events() if e["event"] == "fighting"]
-        assert len(fights) == 1
-        assert "mtu 1400 -> 1500" in fights[0]["reason"]
+@pytest.mark.parametrize(
+    ("reacts", "writes"),
+    [
+        pytest.param("at once", ["1400", "1300"], id="at once, two values in turn"),
+        pytest.param("when it is in place", ["1400", "1300", "1200"], id="later, three values"),
+    ],
+)
+def test_another_actor_is_reported_once_with_its_values_and_slowed(
+    lab: Lab, reacts: str, writes: list[str]
+) -> None:
+    lab.add("node_1", "node_2")
+    lab.config(NET)
+    turn = itertools.cycle(writes)
+    with lab.sidecar("--interval", "3600"):
+        lab.wait_for(lambda: "All links connected" in lab.log())
+        index = lab.index("node_2", "eth0")
+
+        def is_ours() -> bool:
+            (row,) = json.loads(sh("ip", "-n", "node_2", "-j", "link", "show", "eth0"))
+            return bool(row["mtu"] == 1500)
+
+        def changes() -> list[datetime]:
+            found = (e for e in lab.events() if e["event"] == "changed" and "mtu" in e)
+            return [datetime.fromisoformat(e["timestamp"]) for e in found]
+
+        def is_slow() -> bool:
+            if is_ours() and (reacts == "at once" or _state_of(lab, "node_2") == "Ready"):
+                lab.ip("node_2", "link", "set", "eth0", "mtu", next(turn))
+            at = changes()
+            gaps = [(b - a).total_seconds() for a, b in itertools.pairwise(at)]
+            return bool(gaps) and gaps[-1] > 1.5
+
+        lab.wait_for(is_slow, 40)
+        assert _state_of(lab, "node_2") in ("Fighting", "Ready")
+        (fight,) = [e for e in lab.events() if e["event"] == "fighting"]
+        told = [f"mtu {value} -> 1500" in fight["reason"] for value in writes]
+        assert all(told), fight
+        # 3 or 10 until it is told, and five until more than 1.5 s lie between two: 100 ms, doubled.
+        assert len(changes()) <= (FIGHT if reacts == "at once" else MANY) + 6
+        assert lab.index("node_2", "eth0") == index
+        # Nobody is let down for it: what the actor leaves alone lasts.
+        lab.wait_for(is_ours, 20)
+
+
+def _state_of(lab: Lab, name: str) -> str:
+    links = {link["key"]: link["state"] for link in (ask(lab.instance) or {})["links"]}
+    return links[f"{name}:eth0"]

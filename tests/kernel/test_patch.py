@@ -13,7 +13,8 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from observers.namespaces import inside
-from tests.kernel.lab import Lab, sh
+from reconciler.passes import run
+from tests.kernel.lab import Lab, container_key, sh
 from tests.kernel.test_redirect import FRAMES, SOURCE
 
 NET = """
@@ -161,6 +162,29 @@ def test_what_somebody_does_to_a_patch_is_put_right_at_once(patch: Lab, harm: st
         print(f"\n{harm}: as it was after {took:.3f} s")
         both_ways()
         assert patch.reconcile("status").returncode == 0
+
+
+CHAIN = """
+bridges: [{bridge: p1, mode: patch}, {bridge: p2, mode: patch}]
+links:
+- {container: left, bridge: p1, ip: 10.0.0.1/24}
+- {container: right, bridge: p1, ip: 10.0.0.2/24}
+- {container: right, bridge: p2, dev: eth1, ip: 10.1.0.2/24}
+- {container: third, bridge: p2, ip: 10.1.0.3/24}
+"""
+FORWARD = """\
+- {container: third, bridge: s1, dev: eth1, ip: 10.2.0.3/24, forward: ["80:80/tcp"]}
+"""
+
+
+def test_a_look_at_one_end_of_a_chain_finds_all_of_it_in_place(lab: Lab) -> None:
+    """Right has two patches: one that looks at left, and so at right, has to know of third."""
+    lab.add("left", "right", "third")
+    lab.converge(CHAIN)
+    scope = frozenset({container_key("left")})
+    assert run(lab.roster(CHAIN).world(), scope).plan.steps == ()
+    # That third shares the data plane's table makes it a look at everything.
+    assert lab.roster(CHAIN + FORWARD).is_about_all(scope)
 
 
 def test_a_mode_changes_in_the_file_and_the_ends_in_the_containers_stay(patch: Lab) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests.faults.injection import injected
 from tests.kernel.lab import Lab
 
 NET = """
@@ -108,6 +109,45 @@ def test_the_sidecar_restarts_without_touching_anything(lab: Lab) -> None:
         second.wait()
     with lab.untouched(), lab.sidecar("--on-exit", "keep"):
         lab.until_log("All links connected")
+
+
+def test_a_log_that_has_no_room_ends_nothing(lab: Lab) -> None:
+    lab.add("node_1", "server")
+    file = lab.config(NET)
+    words = ("--runtime", "netns", "--instance", lab.instance, "--interval", "3600")
+    with Path("/dev/full").open("w") as full:
+        sidecar = subprocess.Popen(
+            [sys.executable, "-m", "reconciler.cli", *words, "--network-file", str(file)],
+            stderr=full,
+        )
+    try:
+        lab.wait_for(lambda: lab.addresses("node_1", "eth0"))
+        lab.ip("node_1", "link", "delete", "eth0")
+        lab.wait_for(lambda: lab.addresses("node_1", "eth0"))
+        lab.wait_for(lambda: lab.reconcile("status").returncode == 0)
+        sidecar.send_signal(signal.SIGTERM)
+        assert sidecar.wait(10) == 0
+    finally:
+        sidecar.kill()
+        sidecar.wait()
+    assert lab.link("node_1", "eth0") is None
+
+
+def test_a_namespace_whose_answer_is_lost_is_looked_at_again(lab: Lab) -> None:
+    """Nothing rings there any more, and the next tick is an hour away."""
+    lab.add("node_1", "server")
+    lab.config(NET)
+    with lab.sidecar("--interval", "3600") as sidecar:
+        lab.until_log("All links connected")
+        before = (lab.link("node_1", "eth0") or {})["ifalias"]
+        lab.monitor.settle()  # so that the alias is all that rings
+        # The first two answers are of the data plane, about the outer end and its bridge.
+        lost = injected(sidecar.pid, "recvfrom", "error=ENOBUFS:when=3", lab.directory / "strace")
+        with lost:
+            lab.ip("node_1", "link", "set", "eth0", "alias", "somebody")
+            lab.until_log("could not be read: No buffer space available")
+        lab.wait_for(lambda: (lab.link("node_1", "eth0") or {})["ifalias"] == before)
+        lab.wait_for(lambda: lab.reconcile("status").returncode == 0)
 
 
 def test_a_second_sidecar_of_one_instance_is_refused(lab: Lab) -> None:

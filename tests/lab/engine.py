@@ -24,8 +24,12 @@ SOCKET = Path("/var/run/docker.sock")
 LOG = HOME / "dockerd.log"
 STATE = Path("/run") / HOME.name
 NAMESPACES = Path("/run/netns")
+# Of an engine that was started here, in a directory to be mounted: a container that has mounted the
+# file itself keeps the old socket when the engine starts again and makes another.
+MOUNTABLE = STATE / "engine" / SOCKET.name
 
 _asked = [SOCKET]  # the last is the engine that clients ask
+_ours: list[_Engine] = []  # those that were started here
 
 
 def missing() -> str:
@@ -51,7 +55,8 @@ def dockerd() -> Iterator[None]:
         RuntimeError: the engine ended at once; with the end of its log.
         TimeoutError: the engine did not come up or down; with the end of its log.
     """
-    with contextlib.nullcontext() if answers() else _started("dockerd"):
+    own = ("dockerd", f"--host=unix://{MOUNTABLE}")
+    with contextlib.nullcontext() if answers() else _started(*own):
         yield
 
 
@@ -86,7 +91,7 @@ def _started(*words: str) -> Iterator[None]:
         "host": f"unix://{_asked[-1]}",
         "log-level": "warn",
     }
-    for directory in (HOME, STATE):
+    for directory in (HOME, STATE, MOUNTABLE.parent):
         directory.mkdir(parents=True, exist_ok=True)
     with (STATE / "docker.lock").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
@@ -96,33 +101,76 @@ def _started(*words: str) -> Iterator[None]:
 
 @contextmanager
 def _running(command: Sequence[str]) -> Iterator[None]:
-    with LOG.open("wb") as log:
-        # A session of its own: Ctrl-C reaches the tests, and they stop the engine in order.
-        engine = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    engine = _Engine([*command, "--live-restore"])  # its containers outlive it, for `restarted`
     try:
+        engine.start()
+        _ours.append(engine)
+        yield
+    finally:
+        if engine in _ours:
+            _ours.remove(engine)
+            _end_containers()
+        engine.stop()
+
+
+def _end_containers() -> None:
+    with contextlib.suppress(RuntimeError):  # one that has ended meanwhile
+        if running := docker("ps", "--quiet").split():
+            docker("kill", *running)
+
+
+class _Engine:
+    """The process of an engine; one after another of the same words."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with LOG.open("ab" if self._process else "wb") as log:
+            # A session of its own: Ctrl-C reaches the tests, and they stop the engine in order.
+            process = self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         until(
-            lambda: answers() or engine.poll() is not None,
+            lambda: answers() or process.poll() is not None,
             "dockerd answers",
             seconds=60,
             explain=_end_of_log,
         )
-        if engine.poll() is not None:
-            raise RuntimeError(f"dockerd ended with {engine.returncode}\n{_end_of_log()}")
-        yield
-    finally:
-        engine.terminate()
+        if process.poll() is not None:
+            raise RuntimeError(f"dockerd ended with {process.returncode}\n{_end_of_log()}")
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
         try:
-            engine.wait(timeout=patient(30))
+            self._process.wait(timeout=patient(30))
         except subprocess.TimeoutExpired:
-            engine.kill()
-            engine.wait()
+            self._process.kill()
+            self._process.wait()
             raise
+
+
+def socket_to_mount() -> Path:
+    """Return the engine's socket, where a restart of it can be seen from a container if any can."""
+    return MOUNTABLE if _ours else SOCKET
+
+
+def restarted() -> None:
+    """Stop the engine that was started here, and start it again; its containers go on meanwhile.
+
+    Raises:
+        RuntimeError: it ended at once; with the end of its log.
+        TimeoutError: the engine did not come up or down; with the end of its log.
+    """
+    _ours[-1].stop()
+    _ours[-1].start()
 
 
 def answers() -> bool:

@@ -434,6 +434,15 @@ def test_ports_past_the_last_one_are_refused() -> None:
     assert tables(found).keys() == {"node_1", "self"}
 
 
+def test_the_sidecar_has_one_way_to_an_address_that_it_forwards_to() -> None:
+    one = {"service": "node", "bridge": "s1", "ip": "10.0.1.1/24", "forward": "1080:80/tcp"}
+    other = {"service": "web", "bridge": "s2", "ip": "10.0.1.1/24", "forward": "1081:80/tcp"}
+    found = desired(config(one, other), [replica(1), replica(1, "web")], FACTS)
+    assert told(found) == [
+        ("web_1:eth0", "refused", "forwarded address 10.0.1.1 is already taken by node_1:eth0")
+    ]
+
+
 def test_a_port_of_the_sidecar_is_forwarded_once_in_each_family() -> None:
     one = {"service": "node", "bridge": "s1", "ip": "10.0.1.1/24", "forward": "1080:80/tcp"}
     other = {"service": "web", "bridge": "s1", "ip": "10.0.1.9/24", "forward": "1081:80/tcp"}

@@ -145,6 +145,7 @@ BAD_LISTS: dict[str, Reply] = {
     "speaks another protocol": raw(b"SSH-2.0-OpenSSH_9.2\r\n"),
     "is not JSON": answer(b"[{]"),
     "is not text": answer(b"\xff\xfe\x00"),
+    "nests too deep": answer(b"[" * 100_000),
     "is not a list": answer({"a": 1}),
     "is null": answer(b"null"),
     "lists numbers": answer([1, 2]),
@@ -264,6 +265,8 @@ BREAKS = {
     "breaks off in an event": b'20\r\n{"Action',
     "says no JSON": chunk(b"{]\n"),
     "says no event": chunk(b"[1]\n"),
+    "nests too deep": chunk(b"[" * 100_000 + b"\n"),
+    "says a strange action": chunk(b'{"Action":{"a":1},"Actor":{"ID":"x"}}\n'),
     "says a strange event": chunk(b'{"Action":"start","Actor":{"ID":7}}\n'),
     "says no chunk": b"zz\r\n",
 }

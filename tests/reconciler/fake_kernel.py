@@ -104,7 +104,8 @@ class FakeKernel:
         }  # fmt: skip
         settings = tuple(sorted((dict(old.settings) | dict(after.settings)).items()))
         self.resources[after.key] = replace(old, settings=settings, **wanted)
-        self._fits(self.resources[after.key])
+        if "mtu" in wanted:
+            self._fits(self.resources[after.key])
         if after.up is False:
             self.down(after.key)
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
 
 from model.facts import Facts
 from model.keys import SELF, NsKey
 from model.replicas import Container
-from observers.runtimes import Connected, Doorbell, EngineUnavailableError
+from observers.runtimes import Changed, Connected, Doorbell, EngineUnavailableError, Lost
 from reconciler.containers import Roster
 from reconciler.engines import Engines
 from reconciler.sources import Sources, load
@@ -69,3 +73,110 @@ def test_the_life_of_a_container_ends_with_its_process(tmp_path: Path) -> None:
         finally:
             process.kill()
     assert ns in roster.containers, "the engine has not said that it stopped"
+
+
+class Away:
+    """An engine that never answers, though it says now and then that a container changed."""
+
+    name = "away"
+
+    def __init__(self) -> None:
+        self.asked = threading.Semaphore(0)
+        self.ring: Callable[[Doorbell], None] = lambda _bell: None
+        self.watched = threading.Event()
+
+    def watch(self, ring: Callable[[Doorbell], None], halt: threading.Event) -> None:
+        self.ring = ring
+        self.watched.set()
+        halt.wait()
+
+    def list(self) -> list[Container]:
+        self.asked.release()
+        raise EngineUnavailableError("it is away")
+
+    def find(self, id: str) -> Container | None:  # noqa: A002 (as in Runtime)
+        raise AssertionError(f"{id} is asked for before there is a list")
+
+    def close(self) -> None:
+        pass
+
+
+def test_an_engine_that_is_away_is_asked_as_seldom_whatever_happens_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each end of a container's process is a reason to ask at once, and none to ask more often."""
+    monkeypatch.setattr("reconciler.engines._AGAIN", 0.1)
+    config = load(Sources((), (), {})).config
+    away = Away()
+
+    async def asked(times: int) -> float:
+        began = time.monotonic()
+        for _ in range(times):
+            assert await asyncio.to_thread(away.asked.acquire, timeout=10)
+        return time.monotonic() - began
+
+    async def story() -> tuple[float, float]:
+        roster = Roster(config, Facts(instance="lab", plane=SELF))
+        engines = Engines([away], roster, lambda _ns: None, lambda _ns: None)
+        work = [asyncio.create_task(each) for each in engines.start()]
+        try:
+            assert await asyncio.to_thread(away.watched.wait, 10)
+            away.ring(Connected())
+            await asked(1)
+            before = await asked(5)
+            for number in range(20):
+                away.ring(Changed(str(number)))
+                await asked(1)
+            return before, await asked(5)
+        finally:
+            engines.close()
+            for task in work:
+                task.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+
+    with capture_logs() as logged:
+        before, after = asyncio.run(story())
+    assert after > before / 4, f"asked five times in {before:.2f} s, then in {after:.2f} s"
+    said = [entry["reason"] for entry in logged if entry["event"] == "engine_unavailable"]
+    assert said == ["it is away"], "once, not each time"
+
+
+class Deaf:
+    """An engine that answers, and whose events are not to be had any more."""
+
+    name = "deaf"
+
+    def watch(self, ring: Callable[[Doorbell], None], halt: threading.Event) -> None:
+        ring(Connected())
+        ring(Lost("no events"))
+        halt.wait()
+
+    def list(self) -> list[Container]:
+        return []
+
+    def find(self, id: str) -> Container | None:  # noqa: A002 (as in Runtime)
+        raise AssertionError(f"{id} is asked for")
+
+    def close(self) -> None:
+        pass
+
+
+def test_an_engine_that_answers_and_does_not_ring_is_not_called_connected() -> None:
+    """What starts there is not heard of, whatever its lists say."""
+    config = load(Sources((), (), {})).config
+
+    async def story() -> dict[str, str]:
+        listed = asyncio.Event()
+        roster = Roster(config, Facts(instance="lab", plane=SELF))
+        engines = Engines([Deaf()], roster, lambda _ns: listed.set(), lambda _ns: None)
+        work = [asyncio.create_task(each) for each in engines.start()]
+        try:
+            await asyncio.wait_for(listed.wait(), 10)
+            return engines.states()
+        finally:
+            engines.close()
+            for task in work:
+                task.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+
+    assert asyncio.run(story()) == {"deaf": "no events"}

@@ -78,6 +78,10 @@ EXAMPLES = {
         Sources((), ("examples/test10-compose.yaml",), {}),
         services(router=1, node1=1, node2=2),
     ),
+    "test11": (
+        Sources((), ("examples/test11-compose.yaml",), {}),
+        services(node1=1, node2=1),
+    ),
     "test3": (
         Sources(("examples/test3-network.yaml",), (), NAMES),
         [Container(name, name, "netns", "") for name in ("first", "second")],

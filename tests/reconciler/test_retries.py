@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import cycle
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from actuators.requests import Verdict
 from model.keys import SELF, Key, NsKey, link_key
-from model.resources import Address, FieldChange, Link, Resource
+from model.resources import Address, FieldChange, Link, Redirect, Resource
 from reconciler.apply import Failure, Outcome
 from reconciler.diff import Change
 from reconciler.plan import Plan
-from reconciler.retries import FIGHT, FIRST, LONGEST, Ledger
+from reconciler.retries import CALM, FIGHT, FIRST, LONGEST, MANY, Ledger
 
 NS = NsKey("container", "a", "1")
 LINK = Link(key=link_key(NS, "eth0"), kind="veth", mtu=1500)
@@ -159,13 +162,79 @@ def test_a_long_fight_does_not_overflow() -> None:
     assert ledger.next_due() == LONGEST
 
 
-def test_a_quiet_pass_ends_a_fight() -> None:
+def test_a_quiet_pass_is_no_end_of_a_fight_but_quiet_time_is() -> None:
     ledger = Ledger()
     for _ in range(FIGHT):
         note(ledger, done(MTU), 0.0, MTU)
     note(ledger, Outcome(), 0.0)
-    assert note(ledger, done(MTU), 1.0, MTU) == []
+    assert ledger.next_due() is None, "nothing waits while nothing is undone"
+    assert allowed(ledger, 1.0, MTU) == [LINK.key]
+    assert note(ledger, done(MTU), 1.0, MTU) == [], "it was told"
+    assert ledger.next_due() == 1.0 + 2 * FIRST
+    note(ledger, Outcome(), 1.0)
+    later = 1.0 + CALM
+    assert allowed(ledger, later, MTU) == [LINK.key]
+    note(ledger, done(MTU), later, MTU)
     assert ledger.next_due() is None
+    note(ledger, Outcome(), later + CALM)
+    assert not ledger.entries
+
+
+def test_repairs_that_last_are_never_a_fight() -> None:
+    ledger = Ledger()
+    for n in range(5 * MANY):
+        now = n * CALM
+        assert allowed(ledger, now, MTU) == [LINK.key]
+        assert note(ledger, done(MTU), now, MTU) == []
+        note(ledger, Outcome(), now)
+    assert ledger.next_due() is None
+
+
+def to_mtu(found: int) -> Change:
+    fields = (FieldChange("mtu", found, 1500),)
+    return replace(MTU, before=replace(LINK, mtu=found), fields=fields)
+
+
+@given(
+    values=st.lists(st.integers(68, 9000), min_size=1, max_size=6),
+    reactions=st.lists(st.floats(0.0, CALM - 0.1), min_size=1, max_size=4),
+    pace=st.sampled_from(["quick", "slow"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_an_opponent_of_any_period_is_told_of_once_and_costs_ever_less(
+    values: list[int], reactions: list[float], pace: str
+) -> None:
+    """Simulated: it writes its values in turn, each so long after it saw its last one undone.
+
+    A quick one does before anybody looks whether the repair is in place.
+    """
+    ledger, now = Ledger(), 0.0
+    repairs: list[float] = []
+    told: list[float] = []
+    for value, reaction in zip(cycle(values), cycle(reactions), strict=False):
+        if now > 400:
+            break
+        step = to_mtu(value)
+        if not allowed(ledger, now, step):
+            note(ledger, Outcome(), now, step)  # a look that may only look
+            due = ledger.next_due()
+            assert due is not None
+            now = max(now, due)
+            assert ledger.due(now) == {NS}
+            assert allowed(ledger, now, step) == [LINK.key]
+        told += [now] * len(note(ledger, done(step), now, step))
+        repairs.append(now)
+        if pace == "slow":
+            note(ledger, Outcome(), now)
+        now += 0.01 if pace == "quick" else 0.01 + reaction
+    assert len(told) == 1
+    assert len([at for at in repairs if at <= told[0]]) <= MANY
+    most = max(len([at for at in repairs if start <= at < start + 60]) for start in repairs)
+    assert most <= MANY + 10
+    assert len([at for at in repairs if 280 <= at < 400]) <= 3, "one a minute at last"
+    (entry,) = ledger.entries.values()
+    assert entry.message.startswith("somebody keeps undoing it: mtu ")
+    assert all(f"mtu {value} -> 1500" in entry.message for value in set(values[:FIGHT]))
 
 
 def test_a_held_step_stays_in_the_ledger() -> None:
@@ -180,3 +249,17 @@ def test_what_is_forgotten_starts_afresh() -> None:
     note(ledger, failed(MAKE), 0.0, MAKE)
     ledger.forget(lambda key: key in (LINK.key, ADDRESS.key))
     assert allowed(ledger, 0.01, MAKE) == [LINK.key]
+
+
+def test_the_other_end_of_a_patch_starts_afresh_with_what_it_leads_to() -> None:
+    ledger = Ledger()
+    target = link_key(SELF, "a-eth0")
+    redirect = Redirect(key=Key(SELF, "redirect", "b-eth0"), target=target)
+    again = Change(
+        action="modify", key=redirect.key, before=replace(redirect, target=None), after=redirect,
+        fields=(FieldChange("target", None, target),),
+    )  # fmt: skip
+    for life in range(MANY * 2):
+        assert not note(ledger, done(again), life * CALM / MANY, again)
+        ledger.forget(lambda key: key == target)
+    assert ledger.entries == {}

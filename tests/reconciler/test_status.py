@@ -15,7 +15,7 @@ from reconciler.apply import Failure, Outcome
 from reconciler.diff import Change
 from reconciler.passes import Pass
 from reconciler.plan import Plan
-from reconciler.retries import Entry, Ledger
+from reconciler.retries import Entry, Intent, Ledger
 from reconciler.status import LinkStatus, all_connected, judge
 
 NS = NsKey("container", "node_1", "1")
@@ -28,6 +28,8 @@ MAKE = tuple(Change(action="create", key=r.key, after=r) for r in PARTS)
 DESIRED = Desired(
     RESOURCES, {INNER.key: "why"}, {INNER.key: tuple(RESOURCES)}, (), bridges={INNER.key: "s1"}
 )
+
+INTENT = Intent("create", None, None, ())
 
 
 def a_pass(plan: Plan, outcome: Outcome | None = None) -> Pass:
@@ -76,7 +78,7 @@ def test_a_failure_is_what_the_kernel_meant(verdict: Verdict, state: str) -> Non
 
 
 def test_a_step_that_waits_for_its_time_backs_off() -> None:
-    ledger = Ledger({ADDRESS.key: Entry((), failures=2, due=9.0, message="EBUSY: busy")})
+    ledger = Ledger({ADDRESS.key: Entry(INTENT, failures=2, due=9.0, message="EBUSY: busy")})
     assert judged(Plan(MAKE), Outcome(done=MAKE[:2]), ledger) == (
         "Backoff",
         "node_1:eth0 10.0.0.1/24: EBUSY: busy",
@@ -89,7 +91,7 @@ def test_a_step_that_waits_for_its_time_backs_off() -> None:
      (Verdict.VANISHED, "Backoff")],
 )  # fmt: skip
 def test_what_waits_is_still_what_the_kernel_meant(verdict: Verdict, state: str) -> None:
-    entry = Entry((), failures=2, due=9.0, message="no", verdict=verdict)
+    entry = Entry(INTENT, failures=2, due=9.0, message="no", verdict=verdict)
     outcome = Outcome(done=MAKE[:2])
     assert judged(Plan(MAKE), outcome, Ledger({ADDRESS.key: entry}))[0] == state
 
@@ -110,12 +112,12 @@ def test_what_only_a_person_mends_is_told_with_its_key_and_place() -> None:
 
 
 def test_a_fight_is_told_even_after_a_success() -> None:
-    ledger = Ledger({INNER.key: Entry((), repeats=3, fighting=True, message="mtu 1 -> 2")})
+    ledger = Ledger({INNER.key: Entry(INTENT, repeats=3, since=3, message="mtu 1 -> 2")})
     assert judged(Plan(MAKE), Outcome(done=MAKE), ledger) == ("Fighting", "mtu 1 -> 2")
 
 
 def test_an_entry_without_trouble_is_no_trouble() -> None:
-    ledger = Ledger({INNER.key: Entry((), repeats=1)})
+    ledger = Ledger({INNER.key: Entry(INTENT, repeats=1)})
     assert judged(Plan(MAKE), Outcome(done=MAKE), ledger) == ("Ready", "")
     assert judged(Plan(MAKE[:1]), None, ledger)[0] == "Pending"
 

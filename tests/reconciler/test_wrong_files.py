@@ -66,6 +66,7 @@ MADE: dict[str, bytes] = {
 ACCEPTED = {
     "another file may complete it": (
         "compose-service-link-no-bridge.compose.yaml", "forward-no-ip.yaml",
+        "forward-of-a-link-that-is-down.yaml",
         "link-bridge-missing.yaml", "nat-family.yaml", "netem-mapping-together.yaml",
         "route-family-without-address.yaml", "route-without-any-address.yaml",
         "vlan-without-parent.yaml", "vlanid-missing.yaml",
