@@ -1,0 +1,43 @@
+"""How much is tried: little with every change, much with `RELINK_FAULTS=long`; and its figures."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from hypothesis import HealthCheck, settings
+
+LONG = os.environ.get("RELINK_FAULTS") == "long"
+_FACTOR = 30
+
+Test = TypeVar("Test", bound=Callable[..., Any])
+
+
+def tries(number: int) -> Callable[[Test], Test]:
+    """Try so many examples, and thirty times as many in the long form, new ones each time."""
+    return settings(
+        max_examples=number * (_FACTOR if LONG else 1),
+        derandomize=not LONG and "CI" in os.environ,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+class Count:
+    """How often something was tried, and how long all of it took."""
+
+    def __init__(self) -> None:
+        self.tried = 0
+        self.refused = 0
+
+
+@contextmanager
+def counted(measured: Callable[[str], None]) -> Iterator[Count]:
+    """Count executions in the body, and say at its end how many there were."""
+    count, started = Count(), time.monotonic()
+    yield count
+    took = time.monotonic() - started
+    measured(f"{count.tried} executions, {count.refused} refused, {took:.0f} s, none crashed")

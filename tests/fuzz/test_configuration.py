@@ -1,0 +1,183 @@
+"""From the bytes of a configuration to a plan: whatever they are, a plan or errors with places.
+
+The documents are the examples and the files that are wrong on purpose, changed at random: values
+swapped with those of other places, keys repeated and renamed, hostile texts put in, bytes flipped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.declared import Config
+from model.desired import desired
+from model.facts import Facts
+from model.keys import SELF
+from model.ownership import group_of
+from model.problems import ConfigError, Problem
+from model.replicas import Container
+from model.snapshot import Snapshot
+from reconciler.diff import diff
+from reconciler.plan import Plan, plan
+from reconciler.render import plan_json, plan_text
+from reconciler.sources import Sources, load
+from tests.fuzz.effort import Count, counted, tries
+
+ROOT = Path(__file__).parents[2]
+FILES = [*sorted((ROOT / "examples").rglob("*.yaml")),
+         *sorted((ROOT / "tests/golden/wrong").glob("*.yaml"))]  # fmt: skip
+ENVIRONMENT = {"REMOTE": "192.0.2.1", "NODE_ADDR": "10.0.0.1/24", "X": "${X}", "E": ""}
+HOSTILE = (
+    *("", "$", "${", "${X:-${X", "%s", "{0}", "../../x", "$(touch x)", "\x1b[2J", "\u202e"),
+    *("\ud800", "a\nb", "\0", "x" * 10_000, "9" * 5_000, "-1", "1e999", ".nan", ".inf", "0x1"),
+    *("~", "<<", "*a"),
+    *("10.0.0.1/0", "::/0", "255.255.255.255/32", "1-65535:1-65535/tcp", "default", "host", "lo"),
+)  # fmt: skip
+SERVICES = ("node", "node1", "node2", "r0", "h1", "h2", "s", "a", "server", "client", "web")
+
+
+class Change:
+    """One change of a document, chosen by numbers so that a failure shrinks to few."""
+
+    def __init__(self, draw: Callable[[int], int]) -> None:
+        self.draw = draw
+
+    def of(self, whole: Any) -> None:
+        """Change one place of a document, in place."""
+        places = list(_places(whole))
+        if not places:
+            return
+        holder, key = places[self.draw(len(places))]
+        match self.draw(6):
+            case 0:
+                del holder[key]
+            case 1:
+                other, its = places[self.draw(len(places))]
+                holder[key] = json.loads(json.dumps(other[its]))
+            case 2:
+                holder[key] = HOSTILE[self.draw(len(HOSTILE))]
+            case 3:
+                holder[key] = [holder[key]] * self.draw(4)
+            case 4:
+                holder[key] = {str(key): holder[key]}
+            case _ if isinstance(holder, dict):
+                holder[HOSTILE[self.draw(len(HOSTILE))]] = holder.pop(key)
+            case _:
+                holder.insert(0, holder[key])
+
+
+def _places(whole: Any) -> Iterator[tuple[Any, Any]]:
+    keys = list(whole) if isinstance(whole, dict) else list(range(len(whole)))
+    for key in keys:
+        yield whole, key
+        if isinstance(whole[key], dict | list):
+            yield from _places(whole[key])
+
+
+@cache
+def documents() -> tuple[str, ...]:
+    """Return the documents to be changed, as JSON."""
+    found = []
+    for file in FILES:
+        try:
+            document = yaml.safe_load(file.read_bytes())
+            text = json.dumps(document)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            continue
+        if isinstance(document, dict) and len(text) < 20_000:
+            found.append(text)
+    return tuple(found)
+
+
+def to_a_plan(file: Path, content: bytes, count: Count) -> None:
+    """Go the whole way from bytes; nothing but a refusal with places may keep from a plan."""
+    file.write_bytes(content)
+    compose = b"services" in content
+    sources = (
+        Sources((), (str(file),), ENVIRONMENT)
+        if compose
+        else Sources((str(file),), (), ENVIRONMENT)
+    )
+    count.tried += 1
+    config, problems = _loaded(sources)
+    if config is None:
+        count.refused += 1
+        assert problems
+        assert all(problem.place.file for problem in problems)
+        told = "".join(map(str, problems))
+        assert told.isprintable(), "what a terminal would obey"
+        return
+    containers = [
+        Container(id=f"{number}{name}", name=f"{name}-{number}", runtime="docker", netns="/x",
+                  service=name, number=number)
+        for name in SERVICES for number in (1, 2, 999_999_999)
+    ]  # fmt: skip
+    facts = Facts(instance="fuzz", plane=SELF, auto="linux")
+
+    def planned(running: list[Container]) -> Plan:
+        wanted = desired(config, running, facts)
+        return plan(diff(wanted, Snapshot({}, {}, {}), group_of("fuzz")), wanted.obstacles)
+
+    made, again = planned(containers), planned(containers[::-1])
+    assert made.digest == again.digest, "the order of containers shows"
+    assert plan_text(made, colour=False).replace("\n", "").isprintable()
+    json.loads(plan_json(made))
+
+
+def _loaded(sources: Sources) -> tuple[Config | None, tuple[Problem, ...]]:
+    try:
+        return load(sources).config, ()
+    except ConfigError as error:
+        return None, error.problems
+
+
+CUTS = st.tuples(st.integers(0, 20_000), st.integers(0, 4), st.binary(max_size=4))
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fuzz") / "any.yaml"
+
+
+def test_changed_documents(file: Path, measured: Callable[[str], None]) -> None:
+    with counted(measured) as count:
+
+        @tries(120)
+        @given(data=st.data())
+        def change(data: st.DataObject) -> None:
+            def draw(below: int) -> int:
+                return data.draw(st.integers(0, below - 1)) if below > 1 else 0
+
+            document = json.loads(documents()[draw(len(documents()))])
+            for _ in range(1 + draw(5)):
+                Change(draw).of(document)
+            to_a_plan(file, yaml.safe_dump(document).encode("utf-8", "surrogatepass"), count)
+
+        change()
+
+
+def test_changed_bytes(file: Path, measured: Callable[[str], None]) -> None:
+    contents = [each.read_bytes() for each in FILES if ROOT / "examples" in each.parents]
+    with counted(measured) as count:
+
+        @tries(120)
+        @given(
+            which=st.integers(0, len(contents) - 1),
+            cuts=st.lists(CUTS, min_size=1, max_size=3),
+        )  # fmt: skip
+        def change(which: int, cuts: list[tuple[int, int, bytes]]) -> None:
+            content = contents[which]
+            for place, length, instead in cuts:
+                at = place % (len(content) + 1)
+                content = content[:at] + instead + content[at + length :]
+            to_a_plan(file, content, count)
+
+        change()
