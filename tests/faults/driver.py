@@ -1,0 +1,236 @@
+"""Lets faults happen in an order that a seed gives, and holds the network to its invariants."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from tests.faults import invariants, kernel
+from tests.faults.invariants import Standings
+from tests.faults.kinds import FAULTS, OF_RUNTIME, SHARES
+from tests.faults.kinds.drift import DRIFT
+from tests.faults.kinds.fault import Touched
+from tests.faults.world import World
+
+EVERY = 20  # faults between two looks at what is dear to look at
+BEHIND = 5.0  # seconds that status may be behind the kernel on a machine that has much to do
+# How much more the sidecar may hold at the end of a sequence than after its first faults; memory in
+# KiB. A control connection that is being closed, and what is imported at the first need.
+GROWTH = {"descriptors": 3, "threads": 2, "processes": 1, "rss": 12 * 1024}
+
+
+class ViolatedError(Exception):
+    """An invariant does not hold."""
+
+
+Told = Callable[["Step"], None]
+
+
+def _unsaid(_step: Step) -> None:
+    """Say nothing of a step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One fault of a sequence: its place in it, from which all its choices follow, and its name."""
+
+    number: int
+    name: str
+
+
+@dataclass(slots=True)
+class Report:
+    """What happened: for each kind of fault, the seconds from its end until all was as declared.
+
+    Attributes:
+        done: all that happened, in order, the one that broke something last.
+        sizes: what the sidecar held, now and then.
+        fights: how often so many faults met one thing that Relink took them for an opponent.
+        violated: the invariant that did not hold, and what was known then.
+    """
+
+    seed: int
+    took: dict[str, list[float]] = field(default_factory=dict)
+    done: list[Step] = field(default_factory=list)
+    sizes: list[dict[str, int]] = field(default_factory=list)
+    fights: int = 0
+    violated: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of a sequence: so many faults, so long, and of which kinds (all if there is none)."""
+
+    count: int = 200
+    seconds: float = float("inf")
+    kinds: tuple[str, ...] = ()
+
+
+def run(world: World, seed: int, limits: Limits, told: Told = _unsaid) -> Report:
+    """Let faults happen, chosen by the seed; those that were rare so far come sooner."""
+    choose = Random(seed)
+    report = Report(seed)
+    end = time.monotonic() + limits.seconds
+
+    def steps() -> Iterator[Step]:
+        for number in itertools.count(1):
+            if len(report.done) >= limits.count or time.monotonic() > end:
+                return
+            names = sorted(limits.kinds or OF_RUNTIME[world.engine.runtime])
+            weights = [SHARES.get(name, 1) / (1 + len(report.took.get(name, ()))) for name in names]
+            yield Step(number, choose.choices(names, weights)[0])
+
+    _play(world, report, steps(), told)
+    return report
+
+
+def replay(world: World, seed: int, steps: Sequence[Step], told: Told = _unsaid) -> Report:
+    """Let the same faults happen again, or some of them."""
+    report = Report(seed)
+    _play(world, report, steps, told)
+    return report
+
+
+def _play(world: World, report: Report, steps: Iterable[Step], told: Told) -> None:
+    try:
+        world.open()
+        standings = _settle(world, set())
+        foreign = invariants.foreign(world)
+        for step in steps:
+            world.random = Random(f"{report.seed} {step.number}")
+            report.done.append(step)
+            touched = _let_happen(world, step.name)
+            if touched is None:
+                report.done.pop()
+                continue
+            happened = time.monotonic()
+            now = _settle(world, touched)
+            report.took.setdefault(step.name, []).append(time.monotonic() - happened)
+            if world.undo():
+                now = _settle(world, touched)
+            told(step)
+            _neighbours(standings, now, touched)
+            standings = now
+            # What is in a container goes with it.
+            foreign = {ns: text for ns, text in foreign.items() if not {ns, "*"} & touched}
+            if len(report.done) % EVERY == 0:
+                foreign = _still(foreign, invariants.foreign(world))
+                report.sizes.append(world.size())
+                kernel.run(
+                    *world.engine.words(world.file, "--dry-run")
+                )  # another pass finds nothing: exit code 0
+        _hold(world, report.sizes)
+    except Exception as error:  # noqa: BLE001 - whatever goes wrong is a finding
+        report.violated = f"{error}\n{world.log_tail()}"
+    finally:
+        report.fights = world.log_text().count('"event": "fighting"')
+        world.close()
+
+
+def _let_happen(world: World, name: str) -> Touched:
+    """Let a fault happen; return whose links it may have touched, None if it cannot happen now."""
+    world.idle.clear()
+    touched = FAULTS[name](world)
+    if world.idle and name in DRIFT:  # others may meet something that is gone
+        raise ViolatedError(f"the fault did nothing: {world.idle}")
+    return touched
+
+
+def _settle(world: World, touched: set[str]) -> Standings:
+    """Wait until everything is as declared, and status says so; return how the interfaces stand."""
+    end = time.monotonic() + world.seconds
+    lies: dict[str, float] = {}
+    looks = invariants.look(world)
+    while True:
+        differs = invariants.differences(world, looks)
+        status = world.engine.status()
+        lies = _lies(differs, status, lies)
+        wrong = differs or _said(world, status)
+        if not wrong:
+            return invariants.standings(world, looks)
+        if time.monotonic() > end:
+            raise ViolatedError(f"not within {world.seconds} s (touched {touched}): {wrong}")
+        world.wait(end)
+        looks = invariants.look_again(world, looks, touched, wrong)
+
+
+def _lies(
+    differs: Sequence[str], status: dict[str, Any] | None, before: dict[str, float]
+) -> dict[str, float]:
+    """Return since when status has called a link Ready that is not as declared; not for long."""
+    now = time.monotonic()
+    links = status["links"] if status else ()
+    ready = {link["key"] for link in links if link["state"] == "Ready"}
+    wrong = {key for key in ready if any(each.startswith(f"{key}:") for each in differs)}
+    lies = {key: before.get(key, now) for key in wrong}
+    for key, since in lies.items():
+        if now - since > BEHIND:
+            raise ViolatedError(f"status has said for {BEHIND} s that {key} is Ready: {differs}")
+    return lies
+
+
+def _hold(world: World, sizes: list[dict[str, int]]) -> None:
+    """See that the sidecar holds no more at the end than at first, once no pass holds anything."""
+    if not sizes:
+        return
+    end = time.monotonic() + world.seconds
+    while grown := _grown(sizes[0], now := world.size(), world.engine.connections):
+        if time.monotonic() > end:
+            raise ViolatedError(f"more than at first: {', '.join(grown)}: {sizes[0]}, now {now}")
+        world.wait(end)
+    sizes.append(now)
+
+
+def _grown(first: dict[str, int], now: dict[str, int], connections: int) -> list[str]:
+    more = {name: now[name] - first[name] for name in first}
+    # Each container has one, the socket that tells of readiness; and an engine's client some.
+    more["descriptors"] -= more["containers"] + connections
+    return [name for name, most in GROWTH.items() if more[name] > most]
+
+
+def _said(world: World, status: dict[str, Any] | None) -> list[str]:
+    if status is None:
+        return ["the sidecar does not answer"]
+    wanted = sum(len(world.declared.links(name)) for name in world.containers)
+    ready = [link for link in status["links"] if link["state"] == "Ready"]
+    others = [f"{link['key']}: {link['state']}" for link in status["links"] if link not in ready]
+    if others:
+        return others
+    if away := {name: state for name, state in status["engines"].items() if state != "connected"}:
+        return [f"engine {name}: {state}" for name, state in away.items()]
+    return (
+        [] if len(ready) == wanted and status["connected"] else [f"{len(ready)} of {wanted} Ready"]
+    )
+
+
+def _neighbours(before: Standings, now: Standings, touched: set[str]) -> None:
+    """See that every container that was not touched has the interfaces that it had, unbroken."""
+    for container in before.keys() & now.keys():
+        if {container, "*"} & touched:
+            continue
+        for dev in before[container].keys() & now[container].keys():
+            was, is_ = before[container][dev], now[container][dev]
+            if not is_.goes_on(was):
+                raise ViolatedError(f"{container}:{dev} was {was}, and is {is_}")
+
+
+def _still(before: dict[str, str], now: dict[str, str]) -> dict[str, str]:
+    """See that what is not ours is what it was, and return it."""
+    for namespace in before.keys() & now.keys():
+        if before[namespace] != now[namespace]:
+            raise ViolatedError(f"in {namespace}, not ours:\n{before[namespace]}\n{now[namespace]}")
+    return now
+
+
+def table(reports: Sequence[Report]) -> list[tuple[str, int, float, float]]:
+    """Return fault, times, median and maximum in milliseconds, over some runs."""
+    rows = []
+    for name in FAULTS:
+        took = sorted(t for report in reports for t in report.took.get(name, ()))
+        if took:
+            rows.append((name, len(took), took[len(took) // 2] * 1e3, took[-1] * 1e3))
+    return rows

@@ -1,0 +1,68 @@
+"""Interferes with system calls of a process that runs, by strace(1): fails, signals or delays them.
+
+What happened stands in its output, so that a fault can be sure that it did happen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PATIENCE = 10.0  # seconds
+
+
+@contextmanager
+def injected(pid: int, calls: str, what: str, told: Path) -> Iterator[None]:
+    """Do `what` to system calls of a process and its threads, as strace's `inject=` has it.
+
+    Counting (`when=`) begins now, for each thread. What was called is in the file `told`.
+
+    Raises:
+        RuntimeError: strace could not attach; with what it said.
+    """
+    told.write_text("")
+    words = ["strace", "-f", "-p", str(pid), "-o", str(told)]
+    process = subprocess.Popen(
+        [*words, "-e", f"trace={calls}", "-e", f"inject={calls}:{what}"],
+        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr
+    try:
+        said = process.stderr.readline()
+        if "attached" not in said:
+            raise RuntimeError(f"strace: {said}")
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)  # it lets go of what it traces
+        process.communicate(timeout=_PATIENCE)
+
+
+def happened(told: Path, seconds: float) -> bool:
+    """Wait until something was injected; tell if it was within the time."""
+    return within(seconds, lambda: "INJECTED" in told.read_text())
+
+
+def stopped(pid: int, seconds: float) -> bool:
+    """Wait until a process has been stopped by a signal; tell if it was within the time."""
+    return within(seconds, lambda: _state(pid) in ("T", "t"))
+
+
+def _state(pid: int) -> str:
+    with contextlib.suppress(FileNotFoundError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
+
+
+def within(seconds: float, what: Callable[[], bool]) -> bool:
+    """Wait until `what` holds; tell if it did within the time."""
+    end = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.002)  # neither a file nor a stop of no child of ours rings a bell
+    return True

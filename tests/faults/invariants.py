@@ -1,0 +1,184 @@
+"""What has to hold whenever the network has come to rest, whatever was done to it."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from tests.faults import kernel
+from tests.faults.engines import PLANE
+from tests.faults.kernel import Seen
+from tests.faults.topology import BEHIND, CABLE, ROUTER, SERVER, Link
+from tests.faults.world import OTHER, PASSING, World
+
+BRIDGES = ("lan", "wan")
+_MINE = ("mine0", "mine1", "mine2")
+_VOLATILE = ("_timer", "promiscuity")
+# What forwards and translates, by where it is: words that nft(8) and ip(8) have to tell.
+_TOLD = {
+    PLANE: ("tcp dport 8080 dnat ip to 10.0.255.2:80", "10.0.255.2 dev lan"),
+    SERVER: (
+        "ether saddr",
+        "ct direction reply meta mark set",
+        "sport 80",
+        "default 169.254.0.158",
+    ),
+    ROUTER: (f'iifname "lan0" dnat ip to {BEHIND}', 'oifname "lan0" snat ip to 10.0.255.1'),
+}  # fmt: skip
+
+
+Looks = dict[str, Seen]  # by container, PLANE and OTHER
+
+
+def look(world: World) -> Looks:
+    """Look at every namespace that has links of ours."""
+    return {name: world.engine.look(name) for name in (PLANE, OTHER, *world.containers)}
+
+
+def look_again(world: World, looks: Looks, touched: set[str], wrong: Iterable[str]) -> Looks:
+    """Look again where something was done, or differed, and at the data plane."""
+    if "*" in touched or looks.keys() != {PLANE, OTHER, *world.containers}:
+        return look(world)
+    named = {each.partition(":")[0].rpartition(" ")[2] for each in wrong}
+    # The plane first: what has become right there is right in its container by then.
+    again = [name for name in looks if name in {PLANE, OTHER, *touched, *named}]
+    return {**looks, **{name: world.engine.look(name) for name in again}}
+
+
+def differences(world: World, looks: Looks) -> list[str]:
+    """Return how what is there differs from what is declared and possible, empty if not at all."""
+    plane = looks[PLANE]
+    found = [f"bridge {name} is not there" for name in BRIDGES if name not in plane.links]
+    wanted: set[str] = set()
+    for container in world.containers:
+        seen = looks[container]
+        links = world.declared.links(container)
+        for link in links:
+            wanted.add(link.outer)
+            found += _link(link, seen, plane, world.declared.mode)
+        place, devs = world.place(container), [link.inner for link in links]
+        found += [f"{container}:{dev}: tx offload" for dev in kernel.offloaded(place, devs)]
+        found += _routes(container, links, seen)
+        known = {link.inner for link in links} | {"lo", *_MINE, *PASSING}
+        known |= {world.beside.get(container, "lo")}
+        found += [f"{container}: orphan {name}" for name in sorted(seen.links.keys() - known)]
+    if not found and {SERVER, ROUTER} <= set(world.containers):  # dearer to look at
+        found += _policy(world, looks)
+    found += [
+        f"orphan {name} in {OTHER}"
+        for name in sorted(looks[OTHER].links.keys() - {"lo", *_MINE, *PASSING})
+    ]
+    known = wanted | {"lo", *_MINE, *BRIDGES, *PASSING}
+    if world.declared.mode == "ovs":
+        known.add("ovs-netdev")  # of its own datapath
+        if not found:
+            found += _ports(world, plane)
+    found += [f"orphan {name}" for name in sorted(plane.links.keys() - known)]
+    return found
+
+
+def _ports(world: World, plane: Seen) -> Iterator[str]:
+    ports = kernel.switched()
+    for container in world.containers:
+        for link in world.declared.links(container):
+            should = (link.bridge, plane.links[link.outer]["ifindex"])
+            if link.bridge and (is_ := ports.get(link.outer)) != should:
+                yield f"{container}:{link.inner}: its port is {is_}, not {should}"
+
+
+def _policy(world: World, looks: Looks) -> Iterator[str]:
+    targets = kernel.redirected(list(CABLE), world.place())
+    for (end, other), target in zip(CABLE.items(), targets, strict=True):
+        if target != other:
+            yield f"cable: what arrives on {end} goes to {target or 'nowhere'}, not {other}"
+    for name, words in _TOLD.items():
+        told = kernel.translated(world.place(name)) + looks[name].ways
+        yield from (f"{name}: lacks {each!r}" for each in words if each not in told)
+
+
+def _link(link: Link, seen: Seen, plane: Seen, mode: str) -> Iterator[str]:
+    where = f"{link.container}:{link.inner}"
+    inner, outer = seen.links.get(link.inner), plane.links.get(link.outer)
+    if inner is None or outer is None:
+        yield f"{where}: {'inner' if inner is None else 'outer'} end is not there"
+        return
+    for told, is_, should in (
+        ("mtu", inner["mtu"], link.mtu),
+        ("outer mtu", outer["mtu"], link.mtu),
+        ("up", "UP" in inner["flags"], True),
+        ("outer up", "UP" in outer["flags"], True),
+        ("master", outer.get("master", ""), link.bridge if mode == "linux" else ""),
+        ("mac", inner["address"], _mac(inner["address"])),
+        ("addresses", seen.addresses(link.inner), frozenset(link.addresses)),
+        ("silent", outer.get("inet6_addr_gen_mode"), "none"),
+    ):
+        if is_ != should:
+            yield f"{where}: {told} is {is_}, not {should}"
+
+
+def _mac(address: str) -> str:
+    """Return the address if it is one that Relink derives: local, and no group's; else what is."""
+    first = int(address[:2], 16)
+    return address if first & 3 == 2 and not address.endswith("00:99") else "a derived one"
+
+
+def _routes(container: str, links: list[Link], seen: Seen) -> Iterator[str]:
+    for link in links:
+        for address in link.addresses:
+            network = str(ipaddress.ip_interface(address).network)
+            if network not in seen.routes:
+                yield f"{container}: route to {network} is not there"
+        for route in link.routes:
+            if route not in seen.routes:
+                yield f"{container}: route {route} is not there, of {sorted(seen.routes)}"
+
+
+class Standing(NamedTuple):
+    """What tells that an interface is the same as before: its index, and bytes that only grow."""
+
+    ifindex: int
+    received: int
+    sent: int
+
+    def goes_on(self, before: Standing) -> bool:
+        """Tell whether this is what became of it."""
+        counted = self.received >= before.received and self.sent >= before.sent
+        return self.ifindex == before.ifindex and counted
+
+
+Standings = dict[str, dict[str, Standing]]  # container → interface → how it stands
+
+
+def standings(world: World, looks: Looks) -> Standings:
+    """Return how each container's declared links stand."""
+    return {
+        container: {
+            link.inner: _standing(looks[container].links[link.inner])
+            for link in world.declared.links(container)
+        }
+        for container in world.containers
+    }
+
+
+def _standing(row: dict[str, Any]) -> Standing:
+    counted = row["stats64"]
+    return Standing(row["ifindex"], counted["rx"]["bytes"], counted["tx"]["bytes"])
+
+
+def foreign(world: World) -> dict[str, str]:
+    """Return all that is not ours, as the kernel tells it, by container; without what runs on."""
+    found = {name: _foreign(world.place(name), _MINE) for name in (PLANE, *world.containers)}
+    for name, dev in world.beside.items():
+        text = _foreign(world.place(name), (dev,))
+        found[f"{world.place(name)} {text.partition('@')[0]}"] = text  # each life is another
+    return found
+
+
+def _foreign(place: str, devices: tuple[str, ...]) -> str:
+    told: list[tuple[str, ...]] = [("addr", "show", "dev", name) for name in devices]
+    told += [("-4", "route", "show", "table", "all", "dev", name) for name in devices]
+    told.append(("route", "show", "type", "blackhole", "proto", "static"))
+    text = "".join(kernel.run(*kernel.inside(place), "ip", *words) for words in told)
+    kept = [line for line in text.splitlines() if not any(w in line for w in _VOLATILE)]
+    return "\n".join(kept)

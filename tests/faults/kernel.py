@@ -1,0 +1,306 @@
+"""What is there, read by ip(8) and ethtool(8): nothing of Relink has a hand in it.
+
+Where a network namespace is, is told by its path, "" for our own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import select
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.kernel.lab import CLONE_NEWNET
+
+RELINK_PROTOCOL = 158  # of the routes that Relink makes: docs/how-it-works.md
+
+
+_GTXCSUM = 0x16  # ETHTOOL_GTXCSUM, linux/ethtool.h
+_SIOCETHTOOL = 0x8946  # linux/sockios.h
+_MNT_DETACH = 2  # umount2(2)
+_PATIENCE = 10.0  # seconds
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def inside(place: str) -> list[str]:
+    """Return the words before a command that is to be run in a network namespace."""
+    return ["nsenter", f"--net={place}"] if place else []
+
+
+@contextmanager
+def entered(place: str) -> Iterator[bool]:
+    """Be in a network namespace for a while, and so is what is started there; tell if it is there.
+
+    Raises:
+        OSError: the way back is barred.
+    """
+    if not place:
+        yield True
+        return
+    with contextlib.ExitStack() as stack:
+        back = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        stack.callback(os.close, back)
+        try:
+            there = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            there = -1
+        else:
+            stack.callback(os.close, there)
+        if there < 0 or _libc.setns(there, CLONE_NEWNET):  # a file without a namespace
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            if _libc.setns(back, CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def told(place: str, *words: str, lines: Iterable[str] = ()) -> str:
+    """Return what a program prints in a namespace, whatever it thinks of it."""
+    with entered(place) as there:
+        if not there:
+            return ""
+        done = subprocess.run(
+            words, input="\n".join(lines) + "\n", capture_output=True, text=True, check=False
+        )
+    return done.stdout
+
+
+def documents(text: str) -> list[Any]:
+    """Return the JSON documents of a text, one after the other."""
+    text, decoder = text.strip(), json.JSONDecoder()
+    found = []
+    while text:
+        one, end = decoder.raw_decode(text)
+        found.append(one)
+        text = text[end:].lstrip()
+    return found
+
+
+class Teller:
+    """An ip(8) that stays in a namespace and tells of it as often as it is asked.
+
+    To start a program takes longer than all else that a look does. The namespace lives for as long
+    as it has this in it.
+    """
+
+    def __init__(self, place: str) -> None:
+        self.inode = _inode(place)
+        words = ("ip", "-j", "-d", "-s", "-force", "-batch", "-")
+        with entered(place):
+            self._process = subprocess.Popen(
+                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+
+    def is_in(self, place: str) -> bool:
+        """Tell whether this is where it is."""
+        return self.inode == _inode(place)
+
+    def rows(self, *lines: str) -> list[list[dict[str, Any]]]:
+        """Return what ip(8) tells as JSON of each line.
+
+        Raises:
+            OSError: it has ended, or told nothing of one of them.
+        """
+        assert self._process.stdin
+        assert self._process.stdout
+        found = []
+        for line in lines:
+            self._process.stdin.write(f"{line}\n".encode())
+            self._process.stdin.flush()
+            if not select.select([self._process.stdout], [], [], _PATIENCE)[0]:
+                raise TimeoutError(f"ip told nothing of {line}")
+            found.append([row for row in json.loads(self._process.stdout.readline()) if row])
+        return found
+
+    def end(self) -> None:
+        """Let it end, so that the namespace can."""
+        self._process.communicate()
+
+
+def is_namespace(place: str) -> bool:
+    """Tell whether a namespace is pinned to a file, which nobody did who only made the file."""
+    with contextlib.suppress(OSError):
+        return Path(place).stat().st_dev == Path("/proc/self/ns/net").stat().st_dev
+    return False
+
+
+def _inode(place: str) -> int:
+    """Return what tells a namespace apart; 0 where there is none."""
+    try:
+        return Path(place or "/proc/thread-self/ns/net").stat().st_ino
+    except OSError:
+        return 0
+
+
+def rows(place: str, *lines: str) -> list[list[dict[str, Any]]]:
+    """Return what ip(8) tells as JSON of each line; nothing of a namespace that is not there."""
+    words = ("ip", "-j", "-d", "-s", "-force", "-batch", "-")
+    found = [[row for row in one if row] for one in documents(told(place, *words, lines=lines))]
+    return found if len(found) == len(lines) else [[] for _ in lines]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One look at a namespace.
+
+    Attributes:
+        links: by name, as `ip -d -s link` and `ip -d addr` tell.
+        routes: `what via`, of the main table.
+        ways: `what via dev` of every table, and the rules, as text.
+    """
+
+    links: dict[str, dict[str, Any]]
+    routes: frozenset[str]
+    ways: str
+
+    def addresses(self, dev: str) -> frozenset[str]:
+        """Return the addresses of a link that are not link-local."""
+        told = self.links.get(dev, {}).get("addr_info", ())
+        return frozenset(
+            f"{a['local']}/{a['prefixlen']}" for a in told if a.get("scope") == "global"
+        )
+
+
+LOOK = ("link show", "addr show", "route show table all", "rule show")
+
+
+def look(place: str) -> Seen:
+    """Look at a namespace; what is not there has nothing in it."""
+    return seen(*rows(place, *LOOK))
+
+
+def seen(
+    links: list[dict[str, Any]],
+    addresses: list[dict[str, Any]],
+    routes: list[dict[str, Any]],
+    rules: list[dict[str, Any]],
+) -> Seen:
+    """Make something of what ip(8) told of `LOOK`."""
+    named = {row["ifname"]: row for row in links}
+    for row in addresses:  # which says less of a link: not how silent it is
+        named.setdefault(row["ifname"], row)["addr_info"] = row["addr_info"]
+    ways = [f"{_route(row)} dev {row.get('dev', '')}" for row in routes]
+    ways += [" ".join(f"{key} {value}" for key, value in row.items()) for row in rules]
+    main = frozenset(_route(row) for row in routes if row["table"] == "main")
+    return Seen(named, main, "\n".join(ways))
+
+
+def _route(row: dict[str, Any]) -> str:
+    kind = "" if row.get("type", "unicast") == "unicast" else f"{row['type']} "
+    via = f" {row['gateway']}" if "gateway" in row else ""
+    return f"{kind}{row['dst']}{via}"
+
+
+def offloaded(place: str, devs: Sequence[str]) -> list[str]:
+    """Return which of some links leave checksums to hardware that is not there."""
+    found = []
+    with entered(place) as there:
+        if there:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                found = [dev for dev in devs if _offloaded(sock, dev)]
+    return found
+
+
+def _offloaded(sock: socket.socket, dev: str) -> bool:
+    value = (ctypes.c_uint32 * 2)(_GTXCSUM, 0)  # struct ethtool_value
+    request = struct.pack("16sP16x", dev.encode(), ctypes.addressof(value))  # struct ifreq
+    with contextlib.suppress(OSError):  # it is not there: others tell
+        fcntl.ioctl(sock, _SIOCETHTOOL, request)
+    return bool(value[1])
+
+
+def redirected(devs: Sequence[str], place: str) -> list[str]:
+    """Return for each interface where u32 of preference 1505 sends what arrives, "" for nowhere."""
+    lines = [f"filter show dev {dev} ingress pref 1505" for dev in devs]
+    answers = documents(told(place, "tc", "-j", "-force", "-batch", "-", lines=lines))
+    targets = []
+    for answer in answers:
+        found = [
+            str(action["to_dev"])
+            for row in answer
+            for action in row.get("options", {}).get("actions", ())
+            if action.get("kind") == "mirred"
+        ]
+        targets.append(found[0] if found else "")
+    return targets if len(targets) == len(devs) else [""] * len(devs)
+
+
+def switched() -> dict[str, tuple[str, int]]:
+    """Return for each port of Open vSwitch its bridge, and the index of what it sends to.
+
+    Nothing where its database does not answer.
+    """
+    asked = (
+        ("name,ports", "Bridge"),
+        ("_uuid,name,interfaces", "Port"),
+        ("_uuid,ifindex", "Interface"),
+    )
+    words = ["ovs-vsctl", "--db=unix:/run/openvswitch/db.sock", "--timeout=1", "--format=json"]
+    for n, (columns, table) in enumerate(asked):
+        words += [*(["--"] if n else []), f"--columns={columns}", "list", table]
+    answers = documents(told("", *words))
+    if len(answers) != len(asked):
+        return {}
+    bridges, ports, interfaces = (answer["data"] for answer in answers)
+    indexes = {tuple(uuid): index for uuid, index in interfaces}
+    bridge_of = {each: name for name, held in bridges for each in _uuids(held)}
+    return {
+        name: (bridge_of[tuple(uuid)], index)
+        for uuid, name, held in ports
+        for each in _uuids(held)
+        if tuple(uuid) in bridge_of and isinstance(index := indexes.get(each), int)
+    }
+
+
+def _uuids(held: list[Any]) -> list[tuple[str, ...]]:
+    """Return what a column that holds one or some references holds (RFC 7047, 5.1)."""
+    return [tuple(each) for each in held[1]] if held[0] == "set" else [tuple(held)]
+
+
+def translated(place: str) -> str:
+    """Return what translates packets in a namespace, as nft(8) tells it."""
+    return told(place, "nft", "list", "ruleset")
+
+
+def ip(lines: Iterable[str], place: str) -> str:
+    """Do things with ip(8), all of them whatever becomes of each; return what went wrong."""
+    done = subprocess.run(
+        [*inside(place), "ip", "-force", "-batch", "-"],
+        input="\n".join(lines) + "\n", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stderr
+
+
+def vanish(name: str, after: float) -> None:
+    """Unmount and remove a named namespace so many seconds from now, without a program between."""
+    end = time.monotonic() + after
+    while time.monotonic() < end:
+        pass  # shorter than what a sleep can be trusted with
+    file = Path("/run/netns") / name
+    _libc.umount2(str(file).encode(), _MNT_DETACH)
+    file.unlink()
+
+
+def run(*words: str, check: bool = True) -> str:
+    """Run a program; return what it printed.
+
+    Raises:
+        RuntimeError: it failed; with what it said.
+    """
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if check and done.returncode:
+        raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout

@@ -1,0 +1,44 @@
+"""The faults: what administrators, kernels, engines and Relink's own ends may do, a row each.
+
+A file for each cause, with a table of its own; they come together here.
+"""
+
+from __future__ import annotations
+
+from tests.faults.kinds.configuration import CONFIGURATION
+from tests.faults.kinds.containers import CONTAINERS
+from tests.faults.kinds.drift import AT_ONCE, DRIFT
+from tests.faults.kinds.engine import ENGINE
+from tests.faults.kinds.fault import Fault
+from tests.faults.kinds.host import HOST
+from tests.faults.kinds.netlink import NETLINK
+from tests.faults.kinds.relink import RELINK
+from tests.faults.kinds.switch import SWITCH
+
+_ANYWHERE: dict[str, Fault] = {
+    **CONTAINERS,
+    **DRIFT,
+    **AT_ONCE,
+    **CONFIGURATION,
+    **RELINK,
+    **NETLINK,
+    **HOST,
+}
+
+# By what containers are.
+OF_RUNTIME: dict[str, dict[str, Fault]] = {
+    "netns": {**_ANYWHERE, **SWITCH},
+    "docker": {**_ANYWHERE, **ENGINE},
+}
+FAULTS: dict[str, Fault] = {**_ANYWHERE, **SWITCH, **ENGINE}
+
+# What goes on for an hour to see whether anything grows.
+SOAK = (*CONTAINERS, *DRIFT, *AT_ONCE)
+
+# Shares by which a kind is chosen: less where it takes long. One that has happened is chosen less
+# often: four times the share makes a kind twice as frequent.
+SHARES: dict[str, float] = {
+    **dict.fromkeys([*RELINK, *NETLINK, *HOST], 0.05),  # most of them start it again
+    **dict.fromkeys(SWITCH, 1.5),  # only some sequences have Open vSwitch
+    **dict.fromkeys(ENGINE, 30),  # 20 times and more each in a thousand
+}

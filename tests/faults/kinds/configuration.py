@@ -1,0 +1,53 @@
+"""What becomes of the network file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.faults.kinds.fault import Fault, Touched, until
+from tests.faults.world import World
+
+
+def change(world: World) -> Touched:
+    """Declare something else."""
+    now = world.declared
+    kind = world.random.choice(["mtu", "third", "routed", "extra"])
+    if kind == "mtu":
+        world.declare(replace(now, mtu=2900 - now.mtu))  # 1500 and 1400
+    elif kind == "third":
+        world.declare(replace(now, third=1 - now.third))
+    elif kind == "routed":
+        world.declare(replace(now, routed=not now.routed))
+    else:
+        world.declare(replace(now, extra=not now.extra))
+        return {"server"}
+    return set()  # in place: every interface stays
+
+
+def _broken_file(world: World) -> Touched:
+    good = world.file.read_text()
+    world.write("links: [{container: server, brigde: lan}]\n")
+    until(
+        lambda: bool((world.engine.status() or {}).get("configuration_errors")),
+        "the file is refused",
+    )
+    world.write(good)
+    until(
+        lambda: (
+            (world.engine.status() or {"configuration_errors": 1})["configuration_errors"] == []
+        ),
+        "the file is in force again",
+    )
+    return set()
+
+
+def _touched_file(world: World) -> Touched:
+    world.write(world.file.read_text())
+    return set()
+
+
+CONFIGURATION: dict[str, Fault] = {
+    "file changed": change,
+    "file broken and repaired": _broken_file,
+    "file written again": _touched_file,
+}

@@ -1,0 +1,210 @@
+"""What administrators do to links, routes and bridges that are not theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.faults import kernel
+from tests.faults.engines import PLANE
+from tests.faults.kinds.fault import ALL, Fault, Touched
+from tests.faults.topology import CABLE, ROUTER, SERVER, Link
+from tests.faults.world import OTHER, World
+
+
+def _do(world: World, lines: Sequence[str], place: str) -> None:
+    """Do things with ip(8), and note it if the last of them, which matters, did not work."""
+    told = kernel.ip(lines, place)
+    if f"failed -:{len(lines)}\n" in told:
+        world.idle.append(f"{lines[-1]}: {told}")
+
+
+def _of_a_link(*lines: str, outer: bool = False) -> Fault:
+    """Return a fault that does something to a link; {inner}, {outer}, {bridge}, … are filled in."""
+
+    def fault(world: World) -> Touched:
+        container, link = _any_link(world)
+        words = {
+            "inner": link.inner, "outer": link.outer, "bridge": link.bridge,
+            "other": world.engine.target(OTHER),
+            "address": world.random.choice(link.addresses), "mtu": str(link.mtu - 100),
+            "mac": "02:00:00:00:00:99",
+        }  # fmt: skip
+        place = world.place() if outer else world.place(container)
+        _do(world, [line.format(**words) for line in lines], place)
+        return {container}
+
+    return fault
+
+
+def _any_link(world: World) -> tuple[str, Link]:
+    container = world.random.choice(world.containers)
+    return container, world.random.choice(world.declared.links(container))
+
+
+def _route(*lines: str) -> Fault:
+    def fault(world: World) -> Touched:
+        if not world.declared.routed or not world.nodes():
+            return None
+        node = world.random.choice(world.nodes())
+        _do(world, lines, world.place(node))
+        return {node}
+
+    return fault
+
+
+def _prefix_route(world: World) -> Touched:
+    container, link = _any_link(world)
+    _do(world, [f"route flush dev {link.inner} proto kernel"], world.place(container))
+    return {container}
+
+
+def _qdisc(world: World) -> Touched:
+    """Nobody declares one, so that it may stay."""
+    container, link = _any_link(world)
+    before = world.engine.look(container).links.get(link.inner, {}).get("ifindex")
+    words = f"qdisc replace dev {link.inner} root tbf rate 10gbit burst 1mb latency 1ms"
+    kernel.run(*kernel.inside(world.place(container)), "tc", *words.split(), check=False)
+
+    def stays() -> None:
+        now = world.engine.look(container).links.get(link.inner, {})
+        if now.get("ifindex") == before and now.get("qdisc") != "tbf":
+            raise AssertionError(f"{container}:{link.inner}: somebody's qdisc is {now}")
+
+    world.afterwards.append(stays)
+    return set()
+
+
+def _offload(world: World) -> Touched:
+    container, link = _any_link(world)
+    words = ("ethtool", "-K", link.inner, "tx", "on")
+    kernel.run(*kernel.inside(world.place(container)), *words, check=False)
+    return {container}
+
+
+def _cable(*lines: str) -> Fault:
+    """Return a fault that does something to traffic control of an end of the cable."""
+
+    def fault(world: World) -> Touched:
+        end = world.random.choice(sorted(CABLE))
+        for line in lines:
+            words = line.format(end=end).split()
+            kernel.run(*kernel.inside(world.place()), "tc", *words, check=False)
+        return set()
+
+    return fault
+
+
+def _translation(*lines: str) -> Fault:
+    """Return a fault that does something to a table of nftables; {table} is filled in."""
+
+    def fault(world: World) -> Touched:
+        where = kernel.inside(world.place(world.random.choice([PLANE, SERVER, ROUTER])))
+        told = kernel.run(*where, "nft", "list", "tables").split()
+        table = next((word for word in told if word.startswith("relink-")), "none")
+        for line in lines:  # it is not there while the container is new
+            kernel.run(*where, "nft", *line.format(table=table).split(), check=False)
+        return set()
+
+    return fault
+
+
+def _way_back(*lines: str) -> Fault:
+    """Return a fault that does something to how answers of what is forwarded leave the server."""
+
+    def fault(world: World) -> Touched:
+        _do(world, lines, world.place(SERVER))
+        return set()
+
+    return fault
+
+
+def _bridge(*lines: str) -> Fault:
+    def fault(world: World) -> Touched:
+        if world.declared.mode != "linux":
+            return None
+        bridge = world.random.choice(["lan", "wan"])
+        _do(world, [line.format(bridge=bridge) for line in lines], world.place())
+        return set()  # its ports stay what they are
+
+    return fault
+
+
+def _everything_deleted(world: World) -> Touched:
+    lines = ["link delete lan", "link delete wan"]
+    for container in world.containers:
+        lines += [f"link delete {link.outer}" for link in world.declared.links(container)]
+    kernel.ip(lines, world.place())
+    return ALL
+
+
+def _several(world: World) -> Touched:
+    """Some things at once."""
+    touched: set[str] = set()
+    for fault in world.random.sample(list(DRIFT.values()), 3):
+        touched |= fault(world) or set()
+    return touched
+
+
+def _meanwhile(world: World) -> Touched:
+    """More and more of one link, so that the last of it comes while Relink looks or writes."""
+    container, link = _any_link(world)
+    changes = ("mtu 1300", "alias somebody", "down")
+    count = world.random.randrange(20, 400)  # of some 50 microseconds each
+    lines = [f"link set {link.inner} {changes[at % 3]}" for at in range(count)]
+    kernel.ip(lines, world.place(container))
+    return {container}
+
+
+DRIFT: dict[str, Fault] = {
+    "inner end deleted": _of_a_link("link delete {inner}"),
+    "outer end deleted": _of_a_link("link delete {outer}", outer=True),
+    "inner end renamed": _of_a_link("link set {inner} down", "link set {inner} name mine"),
+    "outer end renamed": _of_a_link(
+        "link set {outer} down", "link set {outer} name mine", outer=True
+    ),
+    "inner end moved away": _of_a_link("link set {inner} netns {other}"),
+    "outer end moved away": _of_a_link("link set {outer} netns {other}", outer=True),
+    "inner end down": _of_a_link("link set {inner} down"),
+    "outer end down": _of_a_link("link set {outer} down", outer=True),
+    "inner end flaps": _of_a_link(*["link set {inner} down", "link set {inner} up"] * 3),
+    "mtu changed": _of_a_link("link set {inner} mtu {mtu}"),
+    "outer mtu changed": _of_a_link("link set {outer} mtu {mtu}", outer=True),
+    "mac changed": _of_a_link("link set {inner} address {mac}"),
+    "alias changed": _of_a_link("link set {inner} alias somebody"),
+    "outer end no longer silent": _of_a_link(
+        "link set {outer} addrgenmode eui64", "link set {outer} alias x", outer=True
+    ),
+    "address deleted": _of_a_link("addr delete {address} dev {inner}"),
+    "addresses flushed": _of_a_link("addr flush dev {inner}"),
+    "route deleted": _route("route delete default"),
+    "IPv6 route deleted": _route("route delete fd01::/64"),
+    "blackhole deleted": _route("route delete blackhole 192.0.2.0/24"),
+    "route changed": _route("route replace default via 10.0.9.9 proto 158"),
+    "route to the prefix deleted": _prefix_route,
+    "offload switched on": _offload,
+    "qdisc added": _qdisc,
+    "qdisc of the cable deleted": _cable("qdisc delete dev {end} ingress"),
+    "filter of the cable deleted": _cable("filter delete dev {end} ingress"),
+    "filter of the cable added": _cable(
+        "filter replace dev {end} ingress pref 9 protocol ip u32 match u32 0 0 flowid 1:1"
+    ),
+    "all of nftables flushed": _translation("flush ruleset"),
+    "table of nftables deleted": _translation("delete table inet {table}"),
+    "table of nftables flushed": _translation("flush table inet {table}"),
+    "rule of the way back deleted": _way_back("rule delete ipproto tcp sport 80"),
+    "way back deleted": _way_back("route flush table all proto 158 default"),
+    "bridge membership removed": _of_a_link("link set {outer} nomaster", outer=True),
+    "plugged into another bridge": _of_a_link(
+        "link add foreign0 type bridge", "link set {outer} master foreign0", outer=True
+    ),
+    "bridge deleted": _bridge("link delete {bridge}"),
+    "bridge down": _bridge("link set {bridge} down"),
+    "bridge renamed": _bridge("link set {bridge} down", "link set {bridge} name mine"),
+}
+
+
+AT_ONCE: dict[str, Fault] = {
+    "everything deleted": _everything_deleted,
+    "three of these at once": _several,
+    "another while one is repaired": _meanwhile,
+}

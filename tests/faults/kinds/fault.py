@@ -1,0 +1,29 @@
+"""What a fault is.
+
+A fault does its work and says which containers' links it may have touched: all others have to go
+on without notice. It returns None where it cannot happen now.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from tests.faults.world import World
+
+Touched = set[str] | None
+Fault = Callable[[World], Touched]
+ALL = {"*"}
+
+
+def until(what: Callable[[], bool], why: str, seconds: float = 10.0) -> None:
+    """Wait for `what` to hold.
+
+    Raises:
+        AssertionError: it does not within the time; with `why` one waits for it.
+    """
+    end = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds} s: {why}")
+        time.sleep(0.01)

@@ -1,0 +1,106 @@
+"""What a host does to its processes: no room on disks, no right to write, no descriptors."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import signal
+import subprocess
+from functools import partial
+from pathlib import Path
+
+from tests.faults import kernel
+from tests.faults.injection import within
+from tests.faults.kinds.drift import DRIFT
+from tests.faults.kinds.fault import Fault, Touched
+from tests.faults.world import World
+
+_RUN = "/run/relink"
+_INODES = 1 << 20
+_SOON = 0.3  # seconds
+
+
+def _drift(world: World) -> set[str]:
+    return world.random.choice(list(DRIFT.values()))(world) or set()
+
+
+def _disk_full(world: World) -> Touched:
+    """Nothing can be added to the log, whatever there is to say."""
+    if world.engine.plane_goes:
+        return None
+    filler = world.engine.directory / "filler"
+    world.afterwards.append(filler.unlink)
+    _fill(filler, bytes(1 << 16))
+    _fill(world.log_file, b"\n")  # the rest of its last page
+    return _drift(world)
+
+
+def _fill(file: Path, with_: bytes) -> None:
+    with file.open("ab", buffering=0) as out, contextlib.suppress(OSError):
+        while True:
+            out.write(with_)
+
+
+def _run(options: str) -> None:
+    kernel.run("mount", "-o", f"remount,{options}", _RUN)
+
+
+def _read_only_run(world: World) -> Touched:
+    """It starts with another place for its socket, and is found there."""
+    if world.engine.plane_goes:
+        return None
+    world.end(signal.SIGKILL)
+    _run("ro")
+    world.afterwards.append(partial(_writable_run, world))
+    return world.relaunch()
+
+
+def _writable_run(world: World) -> None:
+    _run("rw")  # nobody looks for it where it is now
+    world.end(signal.SIGKILL)
+    world.relaunch()
+
+
+def _full_run(world: World) -> Touched:
+    """It does not start where no socket can be, and says why."""
+    if world.engine.plane_goes:
+        return None
+    world.end(signal.SIGKILL)
+    for file in Path(_RUN).iterdir():
+        file.unlink()
+    used = int(kernel.run("df", "--output=iused", _RUN).split()[-1])
+    _run(f"nr_inodes={used}")
+    words = world.engine.words(world.file)
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    finally:
+        _run(f"nr_inodes={_INODES}")
+    if done.returncode != 1 or _RUN not in done.stderr or "Traceback" in done.stderr:
+        raise AssertionError(f"started without {_RUN}: {done.returncode} {done.stderr}")
+    return world.relaunch()
+
+
+def _few_descriptors(world: World) -> Touched:
+    """It may open no more, or few more, for a while."""
+    if world.engine.plane_goes:
+        return None
+    pid = world.engine.pid()
+    last = max(int(file.name) for file in Path(f"/proc/{pid}/fd").iterdir())
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    lowered = last + 1 + world.random.randint(0, 4)
+    said = world.log_file.stat().st_size
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowered, before[1]))
+    try:
+        touched = _drift(world)
+        within(_SOON, lambda: "too many open files" in world.log_since(said))
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    return touched
+
+
+HOST: dict[str, Fault] = {
+    "no room for the log": _disk_full,
+    "/run read-only": _read_only_run,
+    "/run full": _full_run,
+    "no more descriptors": _few_descriptors,
+}

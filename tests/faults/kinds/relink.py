@@ -1,0 +1,122 @@
+"""Relink's own ends, and others of its kind."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from dataclasses import replace
+
+from tests.faults import kernel
+from tests.faults.kinds.configuration import change
+from tests.faults.kinds.containers import restart, scale_down, scale_up
+from tests.faults.kinds.drift import DRIFT
+from tests.faults.kinds.fault import ALL, Fault, Touched
+from tests.faults.world import World
+
+
+def _killed(world: World) -> Touched:
+    world.end(signal.SIGKILL)
+    return world.relaunch()
+
+
+def _killed_at_work(world: World) -> Touched:
+    """In the middle of putting something right, wherever it is then."""
+    touched = world.random.choice(list(DRIFT.values()))(world) or set()
+    time.sleep(world.random.uniform(0, 0.004))  # no event tells where a pass is: chance does
+    world.end(signal.SIGKILL)
+    return touched | world.relaunch()
+
+
+def _killed_and_drifted(world: World) -> Touched:
+    if world.engine.plane_goes:
+        return None
+    world.end(signal.SIGKILL)
+    touched = world.random.choice(list(DRIFT.values()))(world) or set()
+    return touched | world.relaunch()
+
+
+def _killed_and_changed(world: World) -> Touched:
+    """It comes back to another configuration, and to other containers."""
+    world.end(signal.SIGKILL)
+    touched = change(world) or set()
+    touched |= world.random.choice([scale_up, scale_down, restart])(world) or set()
+    return touched | world.relaunch()
+
+
+def _older(world: World) -> Touched:
+    """It comes back to what was declared before."""
+    code = world.end(world.random.choice([signal.SIGKILL, signal.SIGTERM]))
+    world.declare(replace(world.previous, mode=world.declared.mode))
+    world.relaunch()
+    killed = code in (-signal.SIGKILL, 128 + signal.SIGKILL)  # as a parent has it, or an engine
+    return set() if killed and not world.engine.plane_goes else ALL
+
+
+def _stopped(world: World) -> Touched:
+    """For a while, in which things change."""
+    world.engine.signal(signal.SIGSTOP)
+    touched = world.random.choice(list(DRIFT.values()))(world) or set()
+    time.sleep(world.stopped)  # nothing is awaited: that it does nothing is the fault
+    touched |= world.random.choice([scale_up, scale_down, restart])(world) or set()
+    world.engine.signal(signal.SIGCONT)
+    return touched
+
+
+def _paused(world: World) -> Touched:
+    world.engine.signal(signal.SIGSTOP)
+    touched: set[str] = set()
+    for fault in world.random.sample(list(DRIFT.values()), 2):
+        touched |= fault(world) or set()
+    touched |= world.random.choice([scale_up, scale_down, restart])(world) or set()
+    world.engine.signal(signal.SIGCONT)
+    return touched
+
+
+def _terminated(world: World) -> Touched:
+    if code := world.end(signal.SIGTERM):
+        raise AssertionError(f"exit code {code} of an orderly stop")
+    left = set() if world.engine.plane_goes else kernel.look(world.place()).links.keys()
+    if left & {"lan", "wan"}:
+        raise AssertionError(f"left after an orderly stop: {left}")
+    world.relaunch()
+    return ALL
+
+
+def _terminated_at_work(world: World) -> Touched:
+    world.random.choice(list(DRIFT.values()))(world)
+    return _terminated(world)
+
+
+def _second_of_the_same_name(world: World) -> Touched:
+    words = world.engine.words(world.file)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode != 1 or "another Relink runs" not in done.stderr:
+        raise AssertionError(f"a second of the same name: {done.returncode} {done.stderr}")
+    return set()
+
+
+def _once_of_another_name(world: World) -> Touched:
+    """Somebody else's Relink makes a link of its own in our containers, and takes it away."""
+    name = world.random.choice(world.containers)
+    file = world.file.with_name("others.yaml")
+    link = f"container: {name}, bridge: others, dev: foreign0, ip: 10.9.0.1/24"
+    file.write_text(f"links: [{{{link}}}]\n")
+    for how in ("--once", "--destroy"):
+        kernel.run(*world.engine.words(file, how, instance="others"))
+    return set()
+
+
+RELINK: dict[str, Fault] = {
+    "killed": _killed,
+    "killed at work": _killed_at_work,
+    "killed, and drift meanwhile": _killed_and_drifted,
+    "killed, and others when it comes back": _killed_and_changed,
+    "back to the file before": _older,
+    "paused": _paused,
+    "stopped for a while": _stopped,
+    "terminated": _terminated,
+    "terminated at work": _terminated_at_work,
+    "a second one of the same name": _second_of_the_same_name,
+    "one of another name": _once_of_another_name,
+}

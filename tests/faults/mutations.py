@@ -1,0 +1,184 @@
+"""`python -m tests.faults.mutations`: defects put into Relink on purpose, which faults must find.
+
+A suite that finds nothing shows something only if it is known to find. Each defect is one that a
+reconciler may well have; it is put into a copy of the sources, and sequences of faults run on the
+copy until an invariant breaks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+OK, FAILED = 0, 1
+_ROOT = Path(__file__).parents[2]
+_SOURCES = ("reconciler", "model", "observers", "actuators", "tests", "examples")
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """A defect: `before` becomes `after` in a file.
+
+    Attributes:
+        runtime: where faults look for it.
+        pinned: with a data plane that outlives the sidecar, which every second seed has there.
+    """
+
+    name: str
+    file: str
+    before: str
+    after: str
+    runtime: str = "netns"
+    pinned: bool = False
+
+
+MUTATIONS = (
+    Mutation(
+        "ownership is ignored",
+        "reconciler/diff.py",
+        "return resource.group == self.group or self._of_our_switch(resource)",
+        "return True",
+    ),
+    Mutation(
+        "another Relink's links are taken for our own",
+        "reconciler/diff.py",
+        "return resource.group == self.group or self._of_our_switch(resource)",
+        "return self._marked(resource) or self._of_our_switch(resource)",
+    ),
+    Mutation(
+        "a socket in a namespace is kept for the next pass",
+        "observers/namespaces.py",
+        "opened.sockets[ns] = open_socket()\n        opened.inodes[ns] = inode",
+        "kept = open_socket.__dict__.setdefault(ns, open_socket())\n"
+        "        opened.sockets[ns] = kept.dup()\n        opened.inodes[ns] = inode",
+    ),
+    Mutation(
+        "routes are not heard of",
+        "observers/doorbells.py",
+        "    nl.RTNLGRP_IPV4_ROUTE,\n    nl.RTNLGRP_IPV6_ROUTE,\n",
+        "",
+    ),
+    Mutation(
+        "what rings during a pass is taken for answered by it",
+        "reconciler/debounce.py",
+        "        for scope in looked:\n",
+        "        for scope in looked:\n            self.rung.pop(scope, None)\n",
+    ),
+    Mutation(
+        "an outer end is taken for silent",
+        "observers/links.py",
+        "silent = mode[0] == nl.IN6_ADDR_GEN_MODE_NONE",
+        "silent = True",
+    ),
+    Mutation(
+        "what is ours and not declared stays",
+        "reconciler/diff.py",
+        "        stale = {link.key for link in self._stale_links()}\n",
+        "        stale = set[Key]()\n",
+    ),
+    Mutation(
+        "addresses are different in each life of Relink",
+        "model/addressing.py",
+        'seed = f"{instance}\\0{owner}\\0{dev}".encode()',
+        "seed = f\"{instance}\\0{owner}\\0{dev}{__import__('os').getpid()}\".encode()",
+    ),
+    Mutation(
+        "a second sidecar of one name goes to work",
+        "reconciler/control.py",
+        "fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "pass",
+    ),
+    Mutation(
+        "a broken file is not told of",
+        "reconciler/loop.py",
+        "self.config_errors = tuple(str(problem) for problem in error.problems)",
+        "self.config_errors = ()",
+    ),
+    Mutation(
+        "an orderly end leaves what it made",
+        "reconciler/loop.py",
+        "if self.crashes.hopeless or self.settings.keep_on_exit:",
+        "if True:",
+    ),
+    Mutation(
+        "what the kernel could not tell is taken for nothing",
+        "observers/doorbells.py",
+        "                yield Deaf()\n",
+        "",
+    ),
+    Mutation(
+        "what has failed is called Ready",
+        "reconciler/status.py",
+        "elif failure := failed.get(step.key):",
+        "elif failure := {}.get(step.key):",
+    ),
+    Mutation(
+        "an engine that is heard again is not asked what runs",
+        "reconciler/engines.py",
+        'engine.relist, engine.deaf = True, ""',
+        'engine.relist, engine.deaf = not engine.listed, ""',
+        "docker",
+    ),
+    Mutation(
+        "what an engine has not told of is taken for gone",
+        "reconciler/loop.py",
+        "            if in_sync:\n                return allowed\n",
+        "            return allowed\n",
+        "docker",
+        pinned=True,
+    ),
+    Mutation(
+        "who waits longer and longer never waits less again",
+        "reconciler/retries.py",
+        "CALM = 5.0",
+        "CALM = 1e9",
+    ),
+)
+
+
+def main() -> int:
+    """Try defects; return 0 if each was found, else 1."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.mutations", description=__doc__)
+    parser.add_argument("--only", metavar="WORDS", default="", help="whose name has these in it")
+    parser.add_argument("--events", type=int, default=400, help="faults that may pass (400)")
+    parser.add_argument("--seed", type=int, default=1, help="of the sequence (1)")
+    options = parser.parse_args()
+    missed = []
+    for mutation in (each for each in MUTATIONS if options.only in each.name):
+        started = time.monotonic()
+        how = _try(mutation, options.events, options.seed + mutation.pinned)
+        print(f"{mutation.name}: {how or 'NOT FOUND'} ({time.monotonic() - started:.0f} s)")
+        if not how:
+            missed.append(mutation.name)
+    return FAILED if missed else OK
+
+
+def _try(mutation: Mutation, events: int, seed: int) -> str:
+    """Return how a defect was found: the fault and the invariant; nothing if it was not."""
+    with tempfile.TemporaryDirectory(prefix="relink-mutation-") as directory:
+        root = Path(directory)
+        for each in _SOURCES:
+            shutil.copytree(_ROOT / each, root / each, ignore=shutil.ignore_patterns("__pycache__"))
+        file = root / mutation.file
+        text = file.read_text()
+        if text.count(mutation.before) != 1:
+            raise ValueError(f"{mutation.name}: {mutation.file} has not once {mutation.before!r}")
+        file.write_text(text.replace(mutation.before, mutation.after))
+        words = ("--runtime", mutation.runtime, "--seed", str(seed), "--events", str(events))
+        # -P would keep the copy out: what is imported has to be what is in this directory.
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.faults", *words, "--shrink", "0"],
+            cwd=root, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    told = [line for line in done.stderr.splitlines() if line.startswith(f"seed {seed}: ")]
+    return told[0].removeprefix(f"seed {seed}: ") if done.returncode == FAILED and told else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

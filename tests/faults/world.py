@@ -1,0 +1,236 @@
+"""A live network for faults: namespaces for containers, a sidecar, and things that are not ours."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from actuators.ovs_daemons import Place
+from tests.faults import kernel
+from tests.faults.docker import Docker
+from tests.faults.engines import PLANE, Named
+from tests.faults.topology import ROUTER, SERVER, Declared
+from tests.kernel.lab import Monitor
+from tests.lab.ovs import Tools
+from tests.lab.waiting import until
+
+FOREIGN = (  # in the data plane and in each container
+    "link add mine0 type bridge",
+    "link add mine1 type veth peer name mine2",
+    *(f"link set {name} addrgenmode none" for name in ("mine0", "mine1", "mine2")),  # no DAD
+    "link set mine1 master mine0 up",
+    "link set mine2 up mtu 1300 alias somebody",
+    "link set mine0 up",
+    "addr add 10.200.0.1/16 dev mine0",
+    "addr add fd00:9::1/64 dev mine0 nodad",
+    "route add 198.51.100.0/24 via 10.200.0.9",
+    "route add blackhole 203.0.113.0/24 proto static",
+)
+OTHER = "elsewhere"  # a namespace that no link is declared for
+PASSING = ("foreign0", "foreign1", "taken")  # what faults put there themselves
+
+
+@dataclass(slots=True)
+class World:
+    """The whole of it, with what is declared now and which containers run.
+
+    Attributes:
+        engine: what containers are.
+        random: where every choice comes from.
+        stopped: how many seconds Relink is stopped at times; $FAULTS_STOPPED, or 1.
+        seconds: how long a network may take until it is as declared again.
+        afterwards: what undoes a fault that lasts until the network is as declared in spite of it.
+        idle: what somebody wanted to do to a link, and could not.
+        beside: the interface that somebody else has made in a container, by container.
+    """
+
+    engine: Named | Docker
+    random: Random
+    seconds: float = 30.0
+    stopped: float = field(default_factory=lambda: float(os.environ.get("FAULTS_STOPPED", "1")))
+    declared: Declared = field(default_factory=Declared)
+    previous: Declared = field(default_factory=Declared)
+    containers: list[str] = field(default_factory=list)
+    beside: dict[str, str] = field(default_factory=dict)
+    idle: list[str] = field(default_factory=list)
+    monitor: Monitor = field(default_factory=Monitor)
+    afterwards: list[Callable[[], object]] = field(default_factory=list)
+
+    # ------------------------------------------------------------------ containers
+
+    def start(self, name: str) -> None:
+        """Start a container that has something of its own, as most have."""
+        self.engine.start(name)
+        if name != OTHER:
+            self.containers.append(name)
+        kernel.ip(FOREIGN, self.engine.path(name))
+
+    def stop(self, name: str) -> None:
+        """Stop a container, and all that is in it."""
+        self.engine.stop(name)
+        self.containers.remove(name)
+        self.beside.pop(name, None)
+
+    def restart(self, name: str) -> None:
+        """Stop a container and start it again."""
+        self.engine.restart(name)
+        self.started_again(name)
+
+    def started_again(self, name: str) -> None:
+        """Put what was in a container into its new life."""
+        self.engine.forget(name)
+        if name in self.beside:
+            self.know_beside(name)
+        if name == PLANE:
+            self.furnish()
+        else:
+            kernel.ip(FOREIGN, self.engine.path(name))
+
+    def know_beside(self, name: str) -> None:
+        """Learn which interface its engine has given a container: the engine counts them."""
+        links = self.engine.look(name).links
+        self.beside[name] = next(each for each in sorted(links) if each.startswith("eth"))
+
+    def place(self, name: str = PLANE) -> str:
+        """Return where the namespace of a container is, or that of the data plane."""
+        return self.engine.path(name)
+
+    def nodes(self) -> list[str]:
+        """Return the replicas that run."""
+        return [name for name in self.containers if name not in (SERVER, ROUTER)]
+
+    # --------------------------------------------------------------------- the file
+
+    @property
+    def file(self) -> Path:
+        """Where the network is declared."""
+        return self.engine.directory / "network.yaml"
+
+    def declare(self, declared: Declared) -> None:
+        """Replace the file, as editors do."""
+        self.previous, self.declared = self.declared, declared
+        self.write(declared.text())
+
+    def write(self, text: str) -> None:
+        """Put any text in the file's place."""
+        new = self.file.with_suffix(".new")
+        new.write_text(text)
+        new.replace(self.file)
+
+    # ------------------------------------------------------------------ the sidecar
+
+    def launch(self) -> None:
+        """Start the sidecar."""
+        self.engine.launch(self.file, self.log_file)
+
+    def relaunch(self) -> set[str]:
+        """Start the sidecar again; return what its end has touched."""
+        self.launch()
+        self.furnish()
+        return {"*"} if self.engine.plane_goes else set()
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """End the sidecar; return its exit code."""
+        self.engine.signal(how)
+        return self.engine.ended()
+
+    @property
+    def log_file(self) -> Path:
+        """What every sidecar of this network has said."""
+        return self.engine.directory / "relink.log"
+
+    def log_since(self, at: int) -> str:
+        """Return what of the log is beyond its first so many bytes."""
+        with self.log_file.open("rb") as file:
+            file.seek(at)
+            return file.read().decode()
+
+    @property
+    def traced(self) -> Path:
+        """What strace(1) tells of the sidecar, while it does."""
+        return self.engine.directory / "strace"
+
+    def said_of(self, key: str) -> str:
+        """Return what status says of a link that is not Ready, "" of one that is."""
+        links = (self.engine.status() or {"links": ()})["links"]
+        states = {link["key"]: link for link in links if link["state"] != "Ready"}
+        return f"{states[key]['state']}: {states[key]['message']}" if key in states else ""
+
+    def log_tail(self) -> str:
+        """Return the end of the log, for a failure."""
+        return "\n".join(self.log_text().splitlines()[-40:])
+
+    def log_text(self) -> str:
+        """Return what the sidecar has said; it is in the file, or its engine has it."""
+        return self.log_file.read_text() if self.log_file.exists() else self.engine.log()
+
+    def size(self) -> dict[str, int]:
+        """Return what the sidecar holds: descriptors, threads, processes, and memory in KiB."""
+        process = Path(f"/proc/{self.engine.pid()}")
+        told = dict(
+            line.split(":", 1)
+            for line in (process / "status").read_text().splitlines()
+            if ":" in line
+        )
+        return {
+            "descriptors": len(list((process / "fd").iterdir())),
+            "threads": int(told["Threads"]),
+            "processes": sum(
+                len((task / "children").read_text().split())
+                for task in (process / "task").iterdir()
+            ),
+            "containers": len(self.containers),
+            "rss": int(told["VmRSS"].split()[0]),
+        }
+
+    # ----------------------------------------------------------------- its lifetime
+
+    def open(self, replicas: int = 3) -> None:
+        """Start all of it."""
+        self.start(OTHER)
+        self.declare(self.declared)
+        for name in (SERVER, ROUTER, *(f"node_{n}" for n in range(1, replicas + 1))):
+            self.start(name)
+        self.launch()
+        self.furnish()
+
+    def furnish(self) -> None:
+        """Put things that are not ours into a data plane that has none yet, once it is there."""
+        place = self.place() or "/proc/thread-self/ns/net"
+        until(lambda: kernel.is_namespace(place), "there is a data plane")
+        if "mine0" not in kernel.look(self.place()).links:
+            kernel.ip(("link set lo up", *FOREIGN), self.place())
+
+    def close(self) -> None:
+        """End all of it, by the names that it was given."""
+        self.undo()
+        self.engine.close()
+        if self.declared.mode == "ovs":
+            Tools(Place()).end()
+        for name in (*self.containers, OTHER):
+            with contextlib.suppress(RuntimeError):
+                self.engine.stop(name)
+        self.monitor.close()
+
+    def undo(self) -> bool:
+        """Undo what lasted until now; tell whether there was anything."""
+        undone = bool(self.afterwards)
+        while self.afterwards:
+            self.afterwards.pop()()
+        return undone
+
+    def wait(self, until: float) -> None:
+        """Wait until the kernel tells of a change, or for a moment."""
+        self.monitor.wait(max(0.0, min(0.05, until - time.monotonic())))
+        try:
+            self.monitor.heard()
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:  # more than it could hear, which is a change as well
+                raise
