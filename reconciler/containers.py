@@ -62,14 +62,16 @@ class Roster:
         return self._of_id.get((runtime, container_id))
 
     def put(self, container: Container) -> NsKey | None:
-        """Add or replace a container; return its namespace if it has, or had, anything declared."""
+        """Add or replace a container; return its namespace if it has, or had, anything declared.
+
+        Of one that had something under another name, and has nothing now, that of the other name.
+        """
         ns = namespace_of(container, self.facts)
         if self.containers.get(ns) == container:
             wanted = self.wirings[ns]
             return ns if wanted.parts or wanted.obstacles else None
         old = self.find(container.runtime, container.id)
-        if old is not None and old != ns:  # renamed
-            self._forget(old)
+        renamed = old if old is not None and old != ns and self._forget(old) else None
         had = self._drop(ns)
         self.containers[ns] = container
         self._of_id[container.runtime, container.id] = ns
@@ -88,7 +90,7 @@ class Roster:
             for claim in claims:
                 self._claims[claim] = self._claims.get(claim, 0) + 1
                 self.contested |= self._claims[claim] > 1
-        return ns if had or wanted.parts or wanted.obstacles else None
+        return ns if had or wanted.parts or wanted.obstacles else renamed
 
     def is_about_all(self, scope: frozenset[NsKey]) -> bool:
         """Tell whether a scope can only be judged together with all the rest."""

@@ -190,7 +190,7 @@ def test_a_renamed_container_is_one_container() -> None:
     old = roster.put(web)
     new = roster.put(replace(web, name="other"))
     assert old is not None
-    assert new is None, "nothing is declared for it under its new name"
+    assert new == old, "nothing is declared for it under its new name, and what it had goes"
     assert [ns.name for ns in roster.containers] == ["other"]
     assert roster.departed == {"web-eth0"}
     assert roster.find("docker", web.id) == next(iter(roster.containers))
