@@ -125,6 +125,7 @@ class Sidecar:
             reason = "drift inside containers waits for the next tick"
             log.warning("deaf_to_containers", reason=reason, cure="cap_add NET_BROADCAST")
         self._files = FileWatch(self.settings.sources.paths(), self._reload)
+        self._reload()  # a file may have changed since it was read: an engine was waited for
         stack.callback(self._files.close)
         stack.callback(self.engines.close)
         for work in (*self.engines.start(), self._tick()):

@@ -227,5 +227,6 @@ class _Composer:
         for other in inherited:  # of several, the first wins; what stands here wins over all
             for name, child in other.items():
                 entries.setdefault(name, child)
-            places = {**(other.key_places or {}), **places}
+            for name, where in (other.key_places or {}).items():
+                places.setdefault(name, where)
         return _around(Node(entries, self.place(event), places), parts)

@@ -9,6 +9,8 @@ _pause=20 # between two looks; times are hundredths of a second
 _timeout=
 _end=
 _family=
+_beginning=
+_before=
 _child=
 _sleep=
 
@@ -299,8 +301,11 @@ succeeds() {
 
 in_time() { # COMMAND...: does it succeed? It may take what is left.
     # A session of its own, so that all of it can be ended.
+    _before=${!:-}
+    _beginning=1 # a signal may come before its number is noted
     setsid "$@" &
     _child=$!
+    _beginning=
     while [ "$_end" ] && runs "$_child"; do
         if is_late; then
             kill -KILL "-$_child" 2>/dev/null || kill -KILL "$_child"
@@ -351,6 +356,9 @@ is_ready() { # Relink has a Unix socket of this name here while it finds all as 
 }
 
 end() { # CODE: end, and what was begun
+    if [ "$_beginning" ] && [ "${!:-}" != "$_before" ]; then
+        _child=$!
+    fi
     if [ "$_child" ]; then
         kill -TERM "-$_child" 2>/dev/null || kill -TERM "$_child" 2>/dev/null
     fi

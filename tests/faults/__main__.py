@@ -55,6 +55,8 @@ def main() -> int:
     options = parser.parse_args()
     only = [Step(*step) for step in json.loads(options.only)] if options.only else None
     kinds = tuple(name for name in OF_RUNTIME[options.runtime] if options.kinds in name)
+    if not kinds:
+        parser.error(f"no fault has {options.kinds!r} in its name")
     limits = Limits(options.events, kinds=kinds)
     if options.soak:
         limits = Limits(sys.maxsize, options.soak * 60, SOAK)

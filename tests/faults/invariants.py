@@ -10,7 +10,7 @@ from tests.faults import kernel
 from tests.faults.engines import PLANE
 from tests.faults.kernel import Seen
 from tests.faults.topology import BEHIND, CABLE, ROUTER, SERVER, Link
-from tests.faults.world import OTHER, PASSING, World
+from tests.faults.world import FOREIGN_RULE, OTHER, PASSING, World
 
 BRIDGES = ("lan", "wan")
 _MINE = ("mine0", "mine1", "mine2")
@@ -166,18 +166,27 @@ def _standing(row: dict[str, Any]) -> Standing:
     return Standing(row["ifindex"], counted["rx"]["bytes"], counted["tx"]["bytes"])
 
 
-def foreign(world: World) -> dict[str, str]:
-    """Return all that is not ours, as the kernel tells it, by container; without what runs on."""
-    found = {name: _foreign(world.place(name), _MINE) for name in (PLANE, *world.containers)}
-    for name, dev in world.beside.items():
-        text = _foreign(world.place(name), (dev,))
-        found[f"{world.place(name)} {text.partition('@')[0]}"] = text  # each life is another
+Foreign = dict[tuple[str, int], str]  # by container and inode: each life has a namespace of its own
+
+
+def foreign(world: World) -> Foreign:
+    """Return all that is not ours, as the kernel tells it; without what runs on."""
+    found = {}
+    for name in (PLANE, *world.containers):
+        place = world.place(name)
+        inode = kernel.inode(place)
+        found[name, inode] = _foreign(place, _MINE)
+        if name in world.beside:
+            text = _foreign(place, (world.beside[name],))
+            found[f"{name} {text.partition('@')[0]}", inode] = text  # by its index, too
     return found
 
 
 def _foreign(place: str, devices: tuple[str, ...]) -> str:
     told: list[tuple[str, ...]] = [("addr", "show", "dev", name) for name in devices]
-    told += [("-4", "route", "show", "table", "all", "dev", name) for name in devices]
+    for family in ("-4", "-6"):
+        told += [(family, "route", "show", "table", "all", "dev", name) for name in devices]
+        told.append((family, "rule", "show", "priority", FOREIGN_RULE))
     told.append(("route", "show", "type", "blackhole", "proto", "static"))
     text = "".join(kernel.run(*kernel.inside(place), "ip", *words) for words in told)
     kept = [line for line in text.splitlines() if not any(w in line for w in _VOLATILE)]

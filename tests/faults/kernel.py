@@ -97,7 +97,7 @@ class Teller:
     """
 
     def __init__(self, place: str) -> None:
-        self.inode = _inode(place)
+        self.inode = inode(place)
         words = ("ip", "-j", "-d", "-s", "-force", "-batch", "-")
         with entered(place):
             self._process = subprocess.Popen(
@@ -106,7 +106,7 @@ class Teller:
 
     def is_in(self, place: str) -> bool:
         """Tell whether this is where it is."""
-        return self.inode == _inode(place)
+        return self.inode == inode(place)
 
     def rows(self, *lines: str) -> list[list[dict[str, Any]]]:
         """Return what ip(8) tells as JSON of each line.
@@ -137,7 +137,7 @@ def is_namespace(place: str) -> bool:
     return False
 
 
-def _inode(place: str) -> int:
+def inode(place: str) -> int:
     """Return what tells a namespace apart; 0 where there is none."""
     try:
         return Path(place or "/proc/thread-self/ns/net").stat().st_ino

@@ -21,6 +21,7 @@ from tests.kernel.lab import Monitor
 from tests.lab.ovs import Tools
 from tests.lab.waiting import until
 
+FOREIGN_RULE = "77"
 FOREIGN = (  # in the data plane and in each container
     "link add mine0 type bridge",
     "link add mine1 type veth peer name mine2",
@@ -32,6 +33,8 @@ FOREIGN = (  # in the data plane and in each container
     "addr add fd00:9::1/64 dev mine0 nodad",
     "route add 198.51.100.0/24 via 10.200.0.9",
     "route add blackhole 203.0.113.0/24 proto static",
+    "route add 2001:db8:9::/48 via fd00:9::9 dev mine0",
+    f"rule add fwmark 0x77 lookup 77 priority {FOREIGN_RULE}",
 )
 OTHER = "elsewhere"  # a namespace that no link is declared for
 PASSING = ("foreign0", "foreign1", "taken")  # what faults put there themselves

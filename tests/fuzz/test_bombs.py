@@ -136,6 +136,11 @@ def test_twice_the_size_takes_about_twice_the_time(
         "addresses": lambda n: _listed("ip", lambda i: f"{_address(i)}/8", n),
         "routes": lambda n: _listed("route", lambda i: f"{_address(i)}/32 via 10.0.0.9", n),
         "variables": lambda n: _link(f"netem: '{'$$' * 20 * n}'"),
+        "merged mappings": lambda n: (
+            "a: &a {}\nb: {"
+            + ", ".join(f"k{i}: 1" for i in range(6 * n))
+            + f", <<: [{', '.join(['*a'] * 6 * n)}]}}"
+        ),
         "keys": lambda n: "{" + ", ".join(f"k{i}: 1" for i in range(n)) + "}",
     }
     for name, make in cases.items():

@@ -66,13 +66,13 @@ def test_it_is_withdrawn_when_a_link_is_not_as_declared_any_more(lab: Lab) -> No
     """Here because somebody else's interface has its name; and it is told anew."""
     lab.add("node_1")
     lab.config(NET)
-    with lab.sidecar(*QUIET):
+    with lab.sidecar(*QUIET) as sidecar:
         lab.wait_for(lambda: is_told(lab, "node_1"))
         lab.ip("node_1", "link", "add", "mine", "type", "veth", "peer", "name", "foreign")
-        # In one batch: the name is taken before anybody can have it back.
-        batch = lab.directory / "batch"
-        batch.write_text("link del eth0\nlink set mine name eth0\n")
-        lab.ip("node_1", "-batch", str(batch))
+        sidecar.send_signal(signal.SIGSTOP)  # the name is taken before anybody can have it back
+        lab.ip("node_1", "link", "del", "eth0")
+        lab.ip("node_1", "link", "set", "mine", "name", "eth0")
+        sidecar.send_signal(signal.SIGCONT)
         lab.wait_for(lambda: told("node_1") == [])
         lab.ip("node_1", "link", "del", "eth0")
         lab.wait_for(lambda: is_told(lab, "node_1"))

@@ -70,9 +70,10 @@ def _ended_at(how: str) -> Callable[[World], Touched]:
         number = signal.Signals[f"SIG{how}"]
         with injected(world.engine.pid(), "sendto", f"signal={how}:when={nth}", world.traced):
             touched = _drift(world)
-            if not happened(world.traced, _SOON / 10):
-                world.engine.signal(number)
-            code = world.engine.ended()
+            early = happened(world.traced, _SOON / 10)
+        if not early:  # the pass had fewer messages
+            world.engine.signal(number)
+        code = world.engine.ended()
         if number == signal.SIGTERM and code:
             raise AssertionError(f"exit code {code} of an orderly stop")
         world.relaunch()
