@@ -80,7 +80,8 @@ def _all(work: Sequence[Work], options: argparse.Namespace) -> int:
     for report in reports:
         _tell(report, options.runtime)
     if options.json:
-        what = "soak" if options.soak else options.runtime
+        minutes = os.environ.get("FAULTS_STOPPED") == "60"
+        what = "soak" if options.soak else "minutes" if minutes else options.runtime
         told = {"what": what, "reports": [asdict(report) for report in reports]}
         options.json.write_text(json.dumps(told) + "\n")
     return FAILED if any(report.violated for report in reports) else OK

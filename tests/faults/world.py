@@ -175,14 +175,19 @@ class World:
         return self.log_file.read_text() if self.log_file.exists() else self.engine.log()
 
     def size(self) -> dict[str, int]:
-        """Return what the sidecar holds: descriptors, threads, processes, and memory in KiB."""
-        process = Path(f"/proc/{self.engine.pid()}")
+        """Return what the sidecar holds: descriptors, threads, processes, and memory in KiB.
+
+        `process` tells one life of it from another.
+        """
+        pid = self.engine.pid()
+        process = Path(f"/proc/{pid}")
         told = dict(
             line.split(":", 1)
             for line in (process / "status").read_text().splitlines()
             if ":" in line
         )
         return {
+            "process": pid,
             "descriptors": len(list((process / "fd").iterdir())),
             "threads": int(told["Threads"]),
             "processes": sum(
