@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import pytest
 from model import netlink as nl
 from reconciler.control import ask
 from tests.kernel.lab import Heard, Lab, Monitor, settings, sh
+from tests.observers.test_runtimes_faults import FakeEngine, answer, quiet
 
 NET = """
 links:
@@ -281,3 +283,22 @@ def test_what_an_administrator_adds_outlasts_changes_restarts_and_a_kill(lab: La
         lab.config(NET)
         lab.wait_for(lambda: _mtu(lab) == 1500)
         assert added() == before
+
+
+def test_a_file_that_changes_while_an_engine_is_waited_for_is_read_when_it_is_there(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """A sidecar in a container asks for its project first; it has read the file by then."""
+    lab.config("bridges: [{bridge: before}]")
+    hostname = tmp_path / f"containers/{'a' * 64}/hostname"  # as engines mount it
+    hostname.parent.mkdir(parents=True)
+    hostname.touch()
+    contained = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/hostname && exec "$@"')
+    path = tmp_path / "engine.sock"
+    words = ("--runtime", "docker", "--docker-socket", str(path))
+    with lab.sidecar(*words, through=(*contained, str(hostname))):
+        lab.until_log("waiting: docker")
+        lab.config("bridges: [{bridge: after}]")
+        with contextlib.closing(FakeEngine(path)) as engine:
+            engine.replies |= {"/containers/json": answer([]), "/events": quiet}
+            lab.wait_for(lambda: lab.link("", "after") and not lab.link("", "before"))
