@@ -47,7 +47,7 @@ from reconciler.render import (
 )
 from reconciler.retries import Ledger
 from reconciler.runs import Runs
-from reconciler.sources import Loaded, Sources
+from reconciler.sources import Loaded, Sources, States
 from reconciler.status import LinkStatus, all_connected, judge, judge_commands
 from reconciler.switches import Switches, auto_mode
 from reconciler.teardown import tear_down
@@ -96,7 +96,7 @@ def run(options: Namespace, loaded: Loaded, sources: Sources) -> int:
         return (
             _once(options, roster, runtimes)
             if options.once
-            else _watch(options, sources, roster, runtimes)
+            else _watch(options, sources, loaded.states, roster, runtimes)
         )
     except OSError as error:
         raise CommandError(_explain(error)) from error
@@ -358,12 +358,16 @@ def _draw(options: Namespace, roster: Roster) -> int:
 
 
 def _watch(
-    options: Namespace, sources: Sources, roster: Roster, runtimes: Sequence[Runtime]
+    options: Namespace,
+    sources: Sources,
+    states: States,
+    roster: Roster,
+    runtimes: Sequence[Runtime],
 ) -> int:
     from reconciler.loop import Settings, Sidecar  # noqa: PLC0415 - the others need no loop
 
     _log_to_stderr(verbose=options.verbose)
-    settings = Settings(sources, options.interval, options.on_exit == "keep")
+    settings = Settings(sources, states, options.interval, options.on_exit == "keep")
     try:
         return asyncio.run(Sidecar(settings, roster, runtimes).run())
     except AlreadyRunningError as error:

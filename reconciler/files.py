@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from observers.inotify import IN_ATTRIB, IN_CLOSE_WRITE, IN_CREATE, IN_DELETE, IN_MOVED_TO, Inotify
+from reconciler.sources import States, states
 
 _EVENTS = IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE | IN_DELETE | IN_ATTRIB
 _TOGETHER = 0.05  # seconds without a change: several files saved in a moment are read together
@@ -20,20 +21,21 @@ class FileWatch:
     An editor replaces a file rather than writing it, so the directory is watched, and its own
     directory for when it is replaced; a bind-mounted file changes without its directory, so the
     file is watched too. All that only says when to look: what counts is the file at the end of
-    every link.
+    every link. Files that are not as they were `seen` when they were read have changed since.
     """
 
-    def __init__(self, names: Iterable[str], changed: Callable[[], None]) -> None:
+    def __init__(self, names: Iterable[str], changed: Callable[[], None], seen: States) -> None:
         self._paths = [Path(name).absolute() for name in names]
         self._changed = changed
         self._inotify = Inotify()
         self._watch()
-        self._seen = self._look()
+        self._seen = seen
         self._pending: asyncio.TimerHandle | None = None
         self._found = self._seen
         self._since = 0.0
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._inotify.fd, self._rang)
+        self.check()
 
     def _watch(self) -> None:
         """Watch what is there now; watching a thing twice is watching it once."""
@@ -44,7 +46,7 @@ class FileWatch:
 
     def check(self) -> None:
         """Look at the files themselves."""
-        if self._look() != self._seen:
+        if states(self._paths) != self._seen:
             self._soon()
 
     def close(self) -> None:
@@ -64,11 +66,11 @@ class FileWatch:
             self._pending.cancel()
         else:
             self._since = self._loop.time()
-        self._found = self._look()
+        self._found = states(self._paths)
         self._pending = self._loop.call_later(_TOGETHER, self._now)
 
     def _now(self) -> None:
-        found = self._look()
+        found = states(self._paths)
         # Half a file may be a valid one: who writes it in place is waited for.
         if found != self._found and self._loop.time() - self._since < _LONGEST:
             self._soon()
@@ -77,16 +79,3 @@ class FileWatch:
         self._seen = found
         self._watch()  # a file that was replaced is another one
         self._changed()
-
-    def _look(self) -> list[tuple[int, ...] | None]:
-        found: list[tuple[int, ...] | None] = []
-        for path in self._paths:
-            try:
-                stat = path.stat()
-                # The rights, since without them it cannot be read; the links, since a file that is
-                # mounted by itself has none once another one has its name.
-                rights = (stat.st_mode, stat.st_uid, stat.st_gid)
-                found.append((stat.st_ino, stat.st_mtime_ns, stat.st_size, stat.st_nlink, *rights))
-            except OSError:
-                found.append(None)
-        return found

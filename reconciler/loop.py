@@ -43,7 +43,7 @@ from reconciler.readiness import Readiness
 from reconciler.render import command_data, status_data
 from reconciler.retries import Ledger
 from reconciler.runs import Runs
-from reconciler.sources import Sources, load
+from reconciler.sources import Sources, States, load
 from reconciler.status import Board, CommandStatus, judge, judge_commands
 from reconciler.switches import Switches
 from reconciler.teardown import tear_down
@@ -57,9 +57,10 @@ _AGAIN = 1.0  # seconds until a namespace that could not be read is looked at ag
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the command line decides about the sidecar."""
+    """What the command line decides about the sidecar, and how the files were that it read."""
 
     sources: Sources
+    states: States
     interval: float = 30.0
     keep_on_exit: bool = False
 
@@ -124,8 +125,8 @@ class Sidecar:
         if not self._bell.hears_containers:
             reason = "drift inside containers waits for the next tick"
             log.warning("deaf_to_containers", reason=reason, cure="cap_add NET_BROADCAST")
-        self._files = FileWatch(self.settings.sources.paths(), self._reload)
-        self._reload()  # a file may have changed since it was read: an engine was waited for
+        settings = self.settings
+        self._files = FileWatch(settings.sources.paths(), self._reload, settings.states)
         stack.callback(self._files.close)
         stack.callback(self.engines.close)
         for work in (*self.engines.start(), self._tick()):

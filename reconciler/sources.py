@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,18 +32,39 @@ class Sources:
         return self.compose_files + self.network_files
 
 
+States = tuple[tuple[int, ...] | None, ...]  # a file each; None where there is none
+
+
+def states(paths: Iterable[str | Path]) -> States:
+    """Return what is another one whenever a file is."""
+    return tuple(_state(Path(path)) for path in paths)
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    # The rights, since without them it cannot be read; the links, since a file that is mounted by
+    # itself has none once another one has its name.
+    rights = (found.st_mode, found.st_uid, found.st_gid)
+    return (found.st_ino, found.st_mtime_ns, found.st_size, found.st_nlink, *rights)
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A configuration, and what it was before it was typed.
 
     `project` and `replicas` are what the compose files say of themselves: their name, and how many
-    containers a service has, where that is written.
+    containers a service has, where that is written. `states` are those of the files before they
+    were read.
     """
 
     config: Config
     document: Node
     project: str = ""
     replicas: Mapping[str, int] = field(default_factory=dict)
+    states: States = ()
 
 
 NOTHING = Loaded(Config(), mapping(NOWHERE))
@@ -58,6 +79,7 @@ def load(sources: Sources, *, again: bool = False) -> Loaded:
     Raises:
         ConfigError: with everything that is wrong, each with its place.
     """
+    before = states(sources.paths())
     problems: list[Problem] = []
     parts: list[Node] = []
     project, replicas = "", dict[str, int]()
@@ -84,7 +106,8 @@ def load(sources: Sources, *, again: bool = False) -> Loaded:
     if problems:
         raise ConfigError(problems)
     merged = merge_links(merged)
-    return Loaded(_typed(merged, wrong, sources.schema_file), merged, project, replicas)
+    config = _typed(merged, wrong, sources.schema_file)
+    return Loaded(config, merged, project, replicas, before)
 
 
 def load_shown(text: str, name: str) -> Config:
