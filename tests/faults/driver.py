@@ -109,7 +109,8 @@ def _play(world: World, report: Report, steps: Iterable[Step], told: Told) -> No
                 continue
             happened = time.monotonic()
             now = _settle(world, touched)
-            report.took.setdefault(step.name, []).append(time.monotonic() - happened)
+            if not world.idle:
+                report.took.setdefault(step.name, []).append(time.monotonic() - happened)
             if world.undo():
                 now = _settle(world, touched)
             told(step)

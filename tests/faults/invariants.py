@@ -166,7 +166,7 @@ def _standing(row: dict[str, Any]) -> Standing:
     return Standing(row["ifindex"], counted["rx"]["bytes"], counted["tx"]["bytes"])
 
 
-Foreign = dict[tuple[str, int], str]  # by container and inode: each life has a namespace of its own
+Foreign = dict[tuple[str, int], str]  # by container and its life: each has a namespace of its own
 
 
 def foreign(world: World) -> Foreign:
@@ -174,11 +174,11 @@ def foreign(world: World) -> Foreign:
     found = {}
     for name in (PLANE, *world.containers):
         place = world.place(name)
-        inode = kernel.inode(place)
-        found[name, inode] = _foreign(place, _MINE)
+        life = world.lives[name]
+        found[name, life] = _foreign(place, _MINE)
         if name in world.beside:
             text = _foreign(place, (world.beside[name],))
-            found[f"{name} {text.partition('@')[0]}", inode] = text  # by its index, too
+            found[f"{name} {text.partition('@')[0]}", life] = text  # by its index, too
     return found
 
 

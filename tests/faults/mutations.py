@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,41 +150,62 @@ MUTATIONS = (
 
 
 def main() -> int:
-    """Try defects; return 0 if each was found, else 1."""
+    """Try defects; return 0 if each was found, and nothing without one, else 1."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.mutations", description=__doc__)
     parser.add_argument("--only", metavar="WORDS", default="", help="whose name has these in it")
     parser.add_argument("--seed", type=int, default=1, help="of the sequence (1)")
     options = parser.parse_args()
-    missed = []
+    failed = False
+    sound: set[tuple[str, ...]] = set()
     for mutation in (each for each in MUTATIONS if options.only in each.name):
-        started = time.monotonic()
-        how = _try(mutation, options.seed + mutation.pinned)
-        print(f"{mutation.name}: {how or 'NOT FOUND'} ({time.monotonic() - started:.0f} s)")
-        if not how:
-            missed.append(mutation.name)
-    return FAILED if missed else OK
+        words = _words(mutation, options.seed + mutation.pinned)
+        if words not in sound:
+            failed |= _say("without any defect", words, None)
+            sound.add(words)
+        failed |= _say(mutation.name, words, mutation)
+    return FAILED if failed else OK
 
 
-def _try(mutation: Mutation, seed: int) -> str:
-    """Return how a defect was found: the fault and the invariant; nothing if it was not."""
+def _words(mutation: Mutation, seed: int) -> tuple[str, ...]:
+    words = ("--runtime", mutation.runtime, "--seed", str(seed), "--kinds", mutation.kinds)
+    return (*words, "--events", str(mutation.events), "--shrink", "0")
+
+
+def _say(name: str, words: Sequence[str], mutation: Mutation | None) -> bool:
+    """Say what faults find; tell whether that is wrong."""
+    started = time.monotonic()
+    found = _found(words, mutation)
+    took = f"{time.monotonic() - started:.0f} s"
+    print(f"{name}: {found or 'nothing found'} ({took}; {' '.join(words)})", flush=True)
+    return bool(found) != bool(mutation)
+
+
+def _found(words: Sequence[str], mutation: Mutation | None) -> str:
+    """Return the fault and the invariant that a sequence on a copy of the sources ends with."""
     with tempfile.TemporaryDirectory(prefix="relink-mutation-") as directory:
         root = Path(directory)
         skipped = shutil.ignore_patterns(*_NOT_SOURCES)
         shutil.copytree(_ROOT, root, ignore=skipped, dirs_exist_ok=True)
-        file = root / mutation.file
-        text = file.read_text()
-        if text.count(mutation.before) != 1:
-            raise ValueError(f"{mutation.name}: {mutation.file} has not once {mutation.before!r}")
-        file.write_text(text.replace(mutation.before, mutation.after))
-        words = ["--runtime", mutation.runtime, "--seed", str(seed)]
-        words += ["--events", str(mutation.events), "--kinds", mutation.kinds]
+        if mutation:
+            _change(root / mutation.file, mutation)
         # -P would keep the copy out: what is imported has to be what is in this directory.
         done = subprocess.run(
-            [sys.executable, "-m", "tests.faults", *words, "--shrink", "0"],
+            [sys.executable, "-m", "tests.faults", *words],
             cwd=root, capture_output=True, text=True, check=False,
         )  # fmt: skip
-    told = [line for line in done.stderr.splitlines() if line.startswith(f"seed {seed}: ")]
-    return told[0].removeprefix(f"seed {seed}: ") if done.returncode == FAILED and told else ""
+    if done.returncode == OK:
+        return ""
+    told = [line for line in done.stderr.splitlines() if line.startswith("seed ")]
+    if done.returncode != FAILED or not told:
+        raise RuntimeError(f"no faults could be tried: {done.stderr}")
+    return told[0].partition(": ")[2]
+
+
+def _change(file: Path, mutation: Mutation) -> None:
+    text = file.read_text()
+    if text.count(mutation.before) != 1:
+        raise ValueError(f"{mutation.name}: {mutation.file} has not once {mutation.before!r}")
+    file.write_text(text.replace(mutation.before, mutation.after))
 
 
 if __name__ == "__main__":

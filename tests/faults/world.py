@@ -50,7 +50,8 @@ class World:
         stopped: how many seconds Relink is stopped at times; $FAULTS_STOPPED, or 1.
         seconds: how long a network may take until it is as declared again.
         afterwards: what undoes a fault that lasts until the network is as declared in spite of it.
-        idle: what somebody wanted to do to a link, and could not.
+        lives: how often each namespace was made.
+        idle: why the last fault is none, where it did not come about.
         beside: the interface that somebody else has made in a container, by container.
     """
 
@@ -62,6 +63,7 @@ class World:
     previous: Declared = field(default_factory=Declared)
     containers: list[str] = field(default_factory=list)
     beside: dict[str, str] = field(default_factory=dict)
+    lives: dict[str, int] = field(default_factory=dict)
     idle: list[str] = field(default_factory=list)
     monitor: Monitor = field(default_factory=Monitor)
     afterwards: list[Callable[[], object]] = field(default_factory=list)
@@ -73,7 +75,7 @@ class World:
         self.engine.start(name)
         if name != OTHER:
             self.containers.append(name)
-        kernel.ip(FOREIGN, self.engine.path(name))
+        self._put_foreign(name)
 
     def stop(self, name: str) -> None:
         """Stop a container, and all that is in it."""
@@ -94,7 +96,12 @@ class World:
         if name == PLANE:
             self.furnish()
         else:
-            kernel.ip(FOREIGN, self.engine.path(name))
+            self._put_foreign(name)
+
+    def _put_foreign(self, name: str) -> None:
+        """Put things that are not ours into a namespace that is new."""
+        self.lives[name] = self.lives.get(name, 0) + 1
+        kernel.ip(("link set lo up", *FOREIGN), self.engine.path(name))
 
     def know_beside(self, name: str) -> None:
         """Learn which interface its engine has given a container: the engine counts them."""
@@ -214,7 +221,7 @@ class World:
         place = self.place() or "/proc/thread-self/ns/net"
         until(lambda: kernel.is_namespace(place), "there is a data plane")
         if "mine0" not in kernel.look(self.place()).links:
-            kernel.ip(("link set lo up", *FOREIGN), self.place())
+            self._put_foreign(PLANE)
 
     def close(self) -> None:
         """End all of it, by the names that it was given."""

@@ -45,7 +45,7 @@ def _drift(world: World) -> set[str]:
     return world.random.choice(list(DRIFT.values()))(world) or set()
 
 
-def _call(name: str, what: str, most: int) -> Fault:
+def _call(name: str, what: str, most: int, drift: Fault = _drift) -> Fault:
     """Return a fault that does something to one of the next system calls of a pass."""
 
     def fault(world: World) -> Touched:
@@ -53,8 +53,9 @@ def _call(name: str, what: str, most: int) -> Fault:
             return None
         nth = world.random.randint(1, most)
         with injected(world.engine.pid(), name, f"{what}:when={nth}", world.traced):
-            touched = _drift(world)
-            happened(world.traced, _SOON / 10)  # or the pass has fewer of them
+            touched = drift(world)
+            if not happened(world.traced, _SOON / 10):
+                world.idle.append("the pass had fewer calls")
         return touched
 
     return fault
@@ -71,7 +72,8 @@ def _ended_at(how: str) -> Callable[[World], Touched]:
         with injected(world.engine.pid(), "sendto", f"signal={how}:when={nth}", world.traced):
             touched = _drift(world)
             early = happened(world.traced, _SOON / 10)
-        if not early:  # the pass had fewer messages
+        if not early:
+            world.idle.append("the pass had fewer messages")
             world.engine.signal(number)
         code = world.engine.ended()
         if number == signal.SIGTERM and code:
@@ -90,7 +92,8 @@ def _gone_at(world: World) -> Touched:
     nth = world.random.randint(1, 16)
     with injected(world.engine.pid(), "sendto", f"signal=STOP:when={nth}", world.traced):
         world.start(name)
-        stopped(world.engine.pid(), _SOON / 10)
+        if not stopped(world.engine.pid(), _SOON / 10):
+            world.idle.append("the pass had fewer messages")
         world.stop(name)
         if world.random.random() < 0.5:  # and comes again as another
             world.start(name)
@@ -186,7 +189,12 @@ NETLINK: dict[str, Fault] = {
     "events lost (ENOBUFS)": _deaf,
     "answer lost (ENOBUFS)": _call("recvfrom", "error=ENOBUFS", 8),
     "request refused (ENOMEM)": _call("sendto", "error=ENOMEM", 8),
-    "no process can be started (EAGAIN)": _call("vfork,clone,clone3,fork", "error=EAGAIN", 1),
+    "no process can be started (EAGAIN)": _call(
+        "vfork,clone,clone3,fork",
+        "error=EAGAIN",
+        1,
+        DRIFT["table of nftables deleted"],  # by nft(8), which is started for it
+    ),
     "dump interrupted (NLM_F_DUMP_INTR)": _interrupted,
     "outer end busy (EBUSY)": _busy,
     "name taken": _taken,
