@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from reconciler.control import ask
 from tests.kernel.lab import Lab, sh
 from tests.kernel.test_forward import (
     CLIENT,
@@ -218,7 +219,7 @@ def test_strangers_are_as_they_were(world: Lab) -> None:
         world.until_log("All links connected")
         world.restart("web_2")
         world.ip("web_2", "link", "set", "lo", "up")
-        world.wait_for(lambda: world.addresses("web_2", "eth0"))
+        world.wait_for(lambda: world.addresses("web_2", "eth0") and ask("lab")["connected"])
         assert_forwarded(4)
         world.config(PLAIN)
         world.wait_for(lambda: everything() == before)
