@@ -108,7 +108,7 @@ class World:
     def has_its_engine_restarted(self) -> None:
         """Restart the engine; the sidecar loses it, and finds it again."""
         if engine.socket_to_mount() == engine.SOCKET:
-            pytest.skip("the engine that answers is somebody's: it is not restarted")
+            pytest.skip("the engine that answers is somebody's own; .ci/run restarts one")
         said = self.said('"engine_connected"')
         engine.restarted()
         until(

@@ -201,7 +201,7 @@ def to_mtu(found: int) -> Change:
     pace=st.sampled_from(["quick", "slow"]),
 )
 @settings(max_examples=60, deadline=None)
-def test_an_opponent_of_any_period_is_told_of_once_and_costs_ever_less(
+def test_an_opponent_who_answers_soon_is_told_of_once_and_costs_ever_less(
     values: list[int], reactions: list[float], pace: str
 ) -> None:
     """Simulated: it writes its values in turn, each so long after it saw its last one undone.
