@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Generator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -21,6 +22,10 @@ _LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()  # test → what is amiss wi
 _MEASURED = pytest.StashKey[list[str]]()  # what tests measured, in words
 _SOURCE = pytest.StashKey[str]()  # what is tested
 _PROOFS = pytest.StashKey[dict[str, dict[str, dict[str, bool]]]]()  # as ledger.Proofs
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--measured", metavar="FILE", type=Path, help="add what was measured to it")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -85,6 +90,9 @@ def pytest_terminal_summary(
 ) -> None:
     for line in config.stash[_MEASURED]:
         terminalreporter.write_line(line)
+    if file := config.option.measured:
+        with file.open("a") as out:
+            out.writelines(f"{line}\n" for line in config.stash[_MEASURED])
     if left_out := config.stash[_LEFT_OUT]:
         names = ", ".join(sorted({each for amiss in left_out.values() for each in amiss}))
         terminalreporter.write_line(

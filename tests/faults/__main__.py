@@ -10,7 +10,9 @@ import argparse
 import json
 import multiprocessing
 import os
+import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -27,6 +29,7 @@ from tests.faults.shrink import shrink
 from tests.faults.topology import Declared
 from tests.faults.world import World
 from tests.kernel.lab import CLONE_NEWNET, private_run, unshare
+from tests.lab import features
 
 OK, FAILED = 0, 1
 _PINNED = 2  # of so many sequences on Docker one has a data plane that outlives the sidecar
@@ -68,23 +71,39 @@ def main() -> int:
 
 
 def _all(work: Sequence[Work], options: argparse.Namespace) -> int:
+    started = time.monotonic()
     # A process of its own for each: namespaces are entered for good.
     with multiprocessing.get_context("fork").Pool(options.workers, maxtasksperchild=1) as pool:
         reports = []
         for report in pool.imap_unordered(_apart, work, chunksize=1):
             reports.append(report)
             _progress(reports, len(work))
+            if report.violated:
+                _tell(report, options.runtime)  # and what goes on may take an hour
     reports.sort(key=lambda report: report.seed)
     for name, times, median, worst in table(reports):
         print(f"{name:40} {times:6}  {median:8.1f} ms  {worst:8.1f} ms")
     for report in reports:
-        _tell(report, options.runtime)
+        if not report.violated:
+            _tell(report, options.runtime)
     if options.json:
-        minutes = os.environ.get("FAULTS_STOPPED") == "60"
-        what = "soak" if options.soak else "minutes" if minutes else options.runtime
-        told = {"what": what, "reports": [asdict(report) for report in reports]}
+        told = {
+            "commit": _commit(),
+            "ended": time.strftime("%Y-%m-%d", time.gmtime()),
+            "seconds": round(time.monotonic() - started),
+            "kernel": features.kernel(),
+            "kinds": work[0][2].kinds,
+            "reports": [asdict(report) for report in reports],
+        }
         options.json.write_text(json.dumps(told) + "\n")
     return FAILED if any(report.violated for report in reports) else OK
+
+
+def _commit() -> str:
+    """Return what was tried: the commit, and whether there was more than is in it."""
+    words = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
 
 
 def _progress(reports: Sequence[Report], sequences: int) -> None:
@@ -108,9 +127,10 @@ def _tell(report: Report, runtime: str) -> None:
     steps = [(step.number, step.name) for step in report.done]
     where = f"fault {len(steps)}, {steps[-1][1]}" if steps else "before any fault"
     print(f"seed {report.seed}: {where}: {report.violated}", file=sys.stderr)
+    stopped = os.environ.get("FAULTS_STOPPED")
     print(
-        f"again: python -m tests.faults --runtime {runtime} --seed {report.seed}"
-        f" --only '{json.dumps(steps)}'",
+        f"again: {f'FAULTS_STOPPED={stopped} ' * bool(stopped)}python -m tests.faults"
+        f" --runtime {runtime} --seed {report.seed} --only '{json.dumps(steps)}'",
         file=sys.stderr,
     )
 
@@ -144,7 +164,9 @@ def _sequence(runtime: str, seed: int, limits: Limits, only: Sequence[Step] | No
         # Where Relink has its socket when /run cannot have it.
         os.environ["XDG_RUNTIME_DIR"] = directory
         with _disk(Path(directory)) as disk:
-            declared = Declared(mode="linux" if seed % _SWITCHED else "ovs")
+            mode = "linux" if seed % _SWITCHED else "ovs"
+            # Debian's User Mode Linux (6.1) has no NAT in nftables.
+            declared = Declared(mode=mode, translates=features.guest() != "uml")
             world = World(Named(disk), Random(seed), declared=declared)
             return _played(world, seed, limits, only)
 

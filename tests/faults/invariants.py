@@ -7,15 +7,16 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from tests.faults import kernel
-from tests.faults.engines import PLANE
+from tests.faults.engines import INSTANCE, PLANE
 from tests.faults.kernel import Seen
 from tests.faults.topology import BEHIND, CABLE, ROUTER, SERVER, Link
-from tests.faults.world import FOREIGN_RULE, OTHER, PASSING, World
+from tests.faults.world import FOREIGN_RULE, FOREIGN_SWITCH, OTHER, PASSING, World
 
 BRIDGES = ("lan", "wan")
 _MINE = ("mine0", "mine1", "mine2")
 _VOLATILE = ("_timer", "promiscuity")
-# What forwards and translates, by where it is: words that nft(8) and ip(8) have to tell.
+# What forwards and translates, by where it is: words that nft(8) and ip(8) have to tell. And the
+# link that it belongs to.
 _TOLD = {
     PLANE: ("tcp dport 8080 dnat ip to 10.0.255.2:80", "10.0.255.2 dev lan"),
     SERVER: (
@@ -26,6 +27,7 @@ _TOLD = {
     ),
     ROUTER: (f'iifname "lan0" dnat ip to {BEHIND}', 'oifname "lan0" snat ip to 10.0.255.1'),
 }  # fmt: skip
+_ITS_LINK = {PLANE: f"{SERVER}:eth0", SERVER: f"{SERVER}:eth0", ROUTER: f"{ROUTER}:lan0"}
 
 
 Looks = dict[str, Seen]  # by container, PLANE and OTHER
@@ -71,7 +73,7 @@ def differences(world: World, looks: Looks) -> list[str]:
     ]
     known = wanted | {"lo", *_MINE, *BRIDGES, *PASSING}
     if world.declared.mode == "ovs":
-        known.add("ovs-netdev")  # of its own datapath
+        known |= {"ovs-netdev", FOREIGN_SWITCH}  # the first is of its own datapath
         if not found:
             found += _ports(world, plane)
     found += [f"orphan {name}" for name in sorted(plane.links.keys() - known)]
@@ -91,10 +93,12 @@ def _policy(world: World, looks: Looks) -> Iterator[str]:
     targets = kernel.redirected(list(CABLE), world.place())
     for (end, other), target in zip(CABLE.items(), targets, strict=True):
         if target != other:
-            yield f"cable: what arrives on {end} goes to {target or 'nowhere'}, not {other}"
-    for name, words in _TOLD.items():
+            link = f"{SERVER if end == 'cable-s' else ROUTER}:p0"
+            yield f"{link}: what arrives on {end} goes to {target or 'nowhere'}, not {other}"
+    for name, words in _TOLD.items() if world.declared.translates else ():
         told = kernel.translated(world.place(name)) + looks[name].ways
-        yield from (f"{name}: lacks {each!r}" for each in words if each not in told)
+        lacking = (each for each in words if each not in told)
+        yield from (f"{_ITS_LINK[name]}: {name} lacks {each!r}" for each in lacking)
 
 
 def _link(link: Link, seen: Seen, plane: Seen, mode: str) -> Iterator[str]:
@@ -109,6 +113,7 @@ def _link(link: Link, seen: Seen, plane: Seen, mode: str) -> Iterator[str]:
         ("up", "UP" in inner["flags"], True),
         ("outer up", "UP" in outer["flags"], True),
         ("master", outer.get("master", ""), link.bridge if mode == "linux" else ""),
+        ("alias", inner.get("ifalias", "").partition(" on ")[0], f"relink {INSTANCE}: {where}"),
         ("mac", inner["address"], _mac(inner["address"])),
         ("addresses", seen.addresses(link.inner), frozenset(link.addresses)),
         ("silent", outer.get("inet6_addr_gen_mode"), "none"),
@@ -128,23 +133,30 @@ def _routes(container: str, links: list[Link], seen: Seen) -> Iterator[str]:
         for address in link.addresses:
             network = str(ipaddress.ip_interface(address).network)
             if network not in seen.routes:
-                yield f"{container}: route to {network} is not there"
+                yield f"{container}:{link.inner}: route to {network} is not there"
         for route in link.routes:
             if route not in seen.routes:
-                yield f"{container}: route {route} is not there, of {sorted(seen.routes)}"
+                there = sorted(seen.routes)
+                yield f"{container}:{link.inner}: route {route} is not there, of {there}"
 
 
 class Standing(NamedTuple):
-    """What tells that an interface is the same as before: its index, and bytes that only grow."""
+    """What tells that a link is the same as before: its indexes, and bytes that only grow.
+
+    The data plane may be another one, which is why its inode is in `plane`.
+    """
 
     ifindex: int
+    outer: int
+    plane: int
     received: int
     sent: int
 
     def goes_on(self, before: Standing) -> bool:
         """Tell whether this is what became of it."""
         counted = self.received >= before.received and self.sent >= before.sent
-        return self.ifindex == before.ifindex and counted
+        same = self.outer == before.outer or self.plane != before.plane
+        return self.ifindex == before.ifindex and same and counted
 
 
 Standings = dict[str, dict[str, Standing]]  # container → interface → how it stands
@@ -152,18 +164,22 @@ Standings = dict[str, dict[str, Standing]]  # container → interface → how it
 
 def standings(world: World, looks: Looks) -> Standings:
     """Return how each container's declared links stand."""
+    plane = kernel.inode(world.place())
     return {
         container: {
-            link.inner: _standing(looks[container].links[link.inner])
+            link.inner: _standing(
+                looks[container].links[link.inner], looks[PLANE].links[link.outer], plane
+            )
             for link in world.declared.links(container)
         }
         for container in world.containers
     }
 
 
-def _standing(row: dict[str, Any]) -> Standing:
-    counted = row["stats64"]
-    return Standing(row["ifindex"], counted["rx"]["bytes"], counted["tx"]["bytes"])
+def _standing(inner: dict[str, Any], outer: dict[str, Any], plane: int) -> Standing:
+    counted = inner["stats64"]
+    received, sent = counted["rx"]["bytes"], counted["tx"]["bytes"]
+    return Standing(inner["ifindex"], outer["ifindex"], plane, received, sent)
 
 
 Foreign = dict[tuple[str, int], str]  # by container and its life: each has a namespace of its own
@@ -179,6 +195,8 @@ def foreign(world: World) -> Foreign:
         if name in world.beside:
             text = _foreign(place, (world.beside[name],))
             found[f"{name} {text.partition('@')[0]}", life] = text  # by its index, too
+    if world.declared.mode == "ovs":
+        found[FOREIGN_SWITCH, 0] = kernel.switch(FOREIGN_SWITCH)
     return found
 
 
@@ -189,5 +207,8 @@ def _foreign(place: str, devices: tuple[str, ...]) -> str:
         told.append((family, "rule", "show", "priority", FOREIGN_RULE))
     told.append(("route", "show", "type", "blackhole", "proto", "static"))
     text = "".join(kernel.run(*kernel.inside(place), "ip", *words) for words in told)
+    if devices == _MINE:
+        text += kernel.told(place, "tc", "filter", "show", "dev", "mine1", "ingress")
+        text += kernel.told(place, "nft", "list", "table", "inet", "somebody")
     kept = [line for line in text.splitlines() if not any(w in line for w in _VOLATILE)]
     return "\n".join(kept)

@@ -265,6 +265,12 @@ def switched() -> dict[str, tuple[str, int]]:
     }
 
 
+def switch(bridge: str) -> str:
+    """Return what Open vSwitch knows of a bridge; nothing where its database does not answer."""
+    words = ("ovs-vsctl", "--db=unix:/run/openvswitch/db.sock", "--timeout=5")
+    return told("", *words, "list", "bridge", bridge)
+
+
 def _uuids(held: list[Any]) -> list[tuple[str, ...]]:
     """Return what a column that holds one or some references holds (RFC 7047, 5.1)."""
     return [tuple(each) for each in held[1]] if held[0] == "set" else [tuple(held)]

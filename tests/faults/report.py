@@ -1,45 +1,87 @@
-"""`python -m tests.faults.report FILE…`: what long runs came to, written into RELIABILITY.md."""
+"""`python -m tests.faults.report DIRECTORY`: what long runs came to, written into RELIABILITY.md.
+
+What a part of scripts/faults wrote is there under its name: `netns.json`, with what was tried and
+how often, or `fuzz.txt`, lines of what tests measured; `fuzz-uml.txt`, on another kernel. It fails if a
+run broke something, or had a fault less often than is promised.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.driver import Report, Step, table
+from tests.faults.kinds import OF_RUNTIME
+from tests.faults.kinds.engine import ENGINE
 
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
+OK, FAILED = 0, 1
 _RELIABILITY = Path(__file__).parents[2] / "RELIABILITY.md"
-_WHAT = {
-    "netns": "Plain network namespaces",
-    "docker": "Docker",
-    "minutes": "Plain network namespaces, Relink stopped for a minute each time",
-    "soak": "An hour of containers that come and go, and drift, in one life of the sidecar",
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the long form: what it is, and how often each of its faults has to be in it."""
+
+    title: str
+    least: dict[str, int]
+
+
+_SEQUENCES = {
+    "netns": Part("Plain network namespaces", dict.fromkeys(OF_RUNTIME["netns"], 50)),
+    "docker": Part(
+        "Docker", {**dict.fromkeys(OF_RUNTIME["docker"], 0), **dict.fromkeys(ENGINE, 20)}
+    ),
+    "minutes": Part("Relink stopped for a minute each time", {"stopped for a while": 50}),
+    "clock": Part("A clock that is set, on a kernel of its own", {"clock set": 50}),
 }
+_SOAK = "soak"
+_MEASURED = {
+    "packets": "Floods of numbered packets between two containers",
+    "crashes": "SIGKILL at every message of every example",
+    "fuzz": "Whatever comes from outside, changed at random",
+}
+_EXECUTIONS = re.compile(r"(\d+) executions, (\d+) refused, (\d+) s")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Some sequences: on what, or what for."""
+    """Some sequences: of which commit, when it ended, how long it took, on which kernel."""
 
-    what: str
+    commit: str
+    ended: str
+    seconds: int
+    kernel: str
     reports: tuple[Report, ...]
 
 
 def main() -> int:
-    """Write the tables of some runs into RELIABILITY.md."""
+    """Write the tables of some runs into RELIABILITY.md; return 1 if a run was not as promised."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.report", description=__doc__)
-    parser.add_argument("files", metavar="FILE", nargs="+", type=Path,
-                        help="what `python -m tests.faults --json` wrote")  # fmt: skip
+    parser.add_argument(
+        "directory", metavar="DIRECTORY", type=Path, help="what scripts/faults left"
+    )
     options = parser.parse_args()
-    machine = f"Linux {platform.release()}, {os.cpu_count()} processors."
-    insert(_RELIABILITY, "\n\n".join([machine, *(markdown(read(file)) for file in options.files)]))
-    return 0
+    runs = {
+        name: read(file)
+        for name in (*_SEQUENCES, _SOAK)
+        if (file := options.directory / f"{name}.json").exists()
+    }
+    texts = [sequences(name, run) for name, run in runs.items()]
+    for name, title in _MEASURED.items():
+        files = sorted(options.directory.glob(f"{name}*.txt"))
+        if lines := [line for file in files for line in file.read_text().splitlines()]:
+            texts.append(measured(title, lines))
+    insert(_RELIABILITY, "\n\n".join(texts))
+    amiss = [each for name, run in runs.items() for each in lacking(name, run)]
+    for each in amiss:
+        print(each, file=sys.stderr)
+    return FAILED if amiss else OK
 
 
 def read(file: Path) -> Run:
@@ -49,29 +91,66 @@ def read(file: Path) -> Run:
     for row in told["reports"]:
         row["done"] = [Step(**step) for step in row["done"]]
         reports.append(Report(**row))
-    return Run(told["what"], tuple(reports))
+    return Run(told["commit"], told["ended"], told["seconds"], told["kernel"], tuple(reports))
 
 
-def markdown(run: Run) -> str:
+def lacking(name: str, run: Run) -> Iterator[str]:
+    """Say what a run is not that it should be."""
+    for report in run.reports:
+        if report.violated:
+            yield f"{name}: seed {report.seed}: {report.violated.splitlines()[0]}"
+    if name in _SEQUENCES:
+        had = {fault: times for fault, times, _, _ in table(run.reports)}
+        for fault, least in _SEQUENCES[name].least.items():
+            if (times := had.get(fault, 0)) < least:
+                yield f"{name}: {fault}: {times} times, and not {least}"
+
+
+def sequences(name: str, run: Run) -> str:
     """Return what a run came to: how much, and a row for each kind of fault."""
     events = sum(len(report.done) for report in run.reports)
     violated = sum(bool(report.violated) for report in run.reports)
     seeds = [report.seed for report in run.reports]
     of_seeds = f"seeds {min(seeds)} to {max(seeds)}" if len(seeds) > 1 else f"seed {seeds[0]}"
-    what = f"{events} faults, {of_seeds}; violations: {violated}"
-    lines = [f"{_WHAT[run.what]}: {what}.", ""]
-    if run.what == "soak":
+    title = _SEQUENCES[name].title if name in _SEQUENCES else "An hour in one life of the sidecar"
+    lines = [
+        f"### {title}",
+        "",
+        f"{events} faults, {of_seeds}, in {run.seconds / 60:.0f} minutes; violations: {violated}."
+        f" Commit {run.commit}, {run.ended}, {run.kernel}.",
+        "",
+    ]
+    if name == _SOAK:
         return "\n".join([*lines, *_growth(run.reports[0])])
+    rows = {fault: row for fault, *row in table(run.reports)}
     lines += [
         *_sizes([report for report in run.reports if report.sizes]),
         "| fault | times | median, ms | worst, ms |",
         "| --- | ---: | ---: | ---: |",
-        *(
-            f"| {name} | {times} | {median:.0f} | {worst:.0f} |"
-            for name, times, median, worst in table(run.reports)
-        ),
     ]
+    for fault in dict.fromkeys([*_SEQUENCES[name].least, *rows]):
+        times, median, worst = rows.get(fault, (0, 0, 0))
+        took = f"{median:.0f} | {worst:.0f}" if times else " | "
+        lines.append(f"| {fault} | {times} | {took} |")
     return "\n".join(lines)
+
+
+def measured(title: str, lines: Sequence[str]) -> str:
+    """Return what tests measured, those of the same name that count executions together."""
+    counts: dict[str, list[int]] = {}
+    told = []
+    for line in lines:
+        name, _, words = line.removeprefix("test_").partition(": ")
+        if found := _EXECUTIONS.search(words):
+            before = counts.setdefault(name.partition("[")[0], [0, 0, 0])
+            for at, more in enumerate(found.groups()):
+                before[at] += int(more)
+        else:
+            told.append(f"- {name.replace('_', ' ')}: {words}")
+    for name, (tried, refused, seconds) in counts.items():
+        words = f"{tried} executions, {refused} refused, {seconds} s, none crashed"
+        told.append(f"- {name.replace('_', ' ')}: {words}")
+    return "\n".join([f"### {title}", "", *told])
 
 
 def _sizes(reports: Sequence[Report]) -> list[str]:

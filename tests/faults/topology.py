@@ -27,6 +27,8 @@ class Declared:
         routed: replicas have a default route, and one of IPv6, and a blackhole.
         extra: the server has a second link, on the switch `wan`.
         mode: of both switches, linux or ovs.
+        translates: a port is forwarded to the server, and the router translates; not every kernel
+            can.
     """
 
     mtu: int = 1500
@@ -34,6 +36,7 @@ class Declared:
     routed: bool = True
     extra: bool = True
     mode: str = "linux"
+    translates: bool = True
 
     def text(self) -> str:
         """Return the network file."""
@@ -43,6 +46,9 @@ class Declared:
         if self.routed:
             routes = "default via 10.0.255.1, 'fd01::/64 via fd00::ffff', blackhole 192.0.2.0/24"
             node += f", route: [{routes}]"
+        forward, nat = "", ""
+        if self.translates:
+            forward, nat = ", forward: ['8080:80/tcp']", f", nat: {BEHIND}"
         lines = [
             "bridges:",
             "- {bridge: cable, mode: patch}",
@@ -50,9 +56,9 @@ class Declared:
             "links:",
             f"- {{{node}}}",
             "- {container: server, bridge: lan, ip: 10.0.255.2/16, outer-dev: server0,",
-            f"   mtu: {MTU}, forward: ['8080:80/tcp']}}",
+            f"   mtu: {MTU}{forward}}}",
             "- {container: router, bridge: lan, dev: lan0, outer-dev: router0,",
-            f"   mtu: {MTU}, ip: [10.0.255.1/16, 'fd00::ffff/64'], nat: {BEHIND}}}",
+            f"   mtu: {MTU}, ip: [10.0.255.1/16, 'fd00::ffff/64']{nat}}}",
             "- {container: router, bridge: wan, dev: wan0, outer-dev: uplink,",
             f"   mtu: {MTU}, ip: 172.16.0.1/24}}",
             "- {container: server, bridge: cable, dev: p0, outer-dev: cable-s,",

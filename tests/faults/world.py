@@ -36,8 +36,18 @@ FOREIGN = (  # in the data plane and in each container
     "route add 2001:db8:9::/48 via fd00:9::9 dev mine0",
     f"rule add fwmark 0x77 lookup 77 priority {FOREIGN_RULE}",
 )
+FOREIGN_TABLE = (
+    "table inet somebody {",
+    "chain theirs { type filter hook input priority 5; ip saddr 198.51.100.9 drop; }",
+    "}",
+)
+FOREIGN_FILTER = (
+    "qdisc add dev mine1 ingress",
+    "filter add dev mine1 ingress pref 3 protocol ip u32 match u32 0 0 flowid 1:1",
+)
+FOREIGN_SWITCH = "mine-ovs"  # a bridge of Open vSwitch, where that runs
 OTHER = "elsewhere"  # a namespace that no link is declared for
-PASSING = ("foreign0", "foreign1", "taken")  # what faults put there themselves
+PASSING = ("foreign0", "foreign1", "foreign2", "taken")  # what faults put there themselves
 
 
 @dataclass(slots=True)
@@ -101,7 +111,14 @@ class World:
     def _put_foreign(self, name: str) -> None:
         """Put things that are not ours into a namespace that is new."""
         self.lives[name] = self.lives.get(name, 0) + 1
-        kernel.ip(("link set lo up", *FOREIGN), self.engine.path(name))
+        place = self.engine.path(name)
+        kernel.ip(("link set lo up", *FOREIGN), place)
+        kernel.told(place, "tc", "-force", "-batch", "-", lines=FOREIGN_FILTER)
+        self.put_table(name)
+
+    def put_table(self, name: str) -> None:
+        """Put a table of nftables that is not ours into a namespace that has none."""
+        kernel.told(self.engine.path(name), "nft", "-f", "-", lines=FOREIGN_TABLE)
 
     def know_beside(self, name: str) -> None:
         """Learn which interface its engine has given a container: the engine counts them."""
@@ -222,6 +239,11 @@ class World:
         until(lambda: kernel.is_namespace(place), "there is a data plane")
         if "mine0" not in kernel.look(self.place()).links:
             self._put_foreign(PLANE)
+            if self.declared.mode == "ovs":
+                switch = Tools(Place())
+                until(lambda: all(switch.pids()), "Open vSwitch runs")
+                switch.vsctl("add-br", FOREIGN_SWITCH, "--", "set", "bridge", FOREIGN_SWITCH,
+                             "datapath_type=netdev", "external_ids:owner=somebody")  # fmt: skip
 
     def close(self) -> None:
         """End all of it, by the names that it was given."""

@@ -22,6 +22,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 CACHE = CHECKOUT / ".cache"
 INIT = CHECKOUT / "tests/lab/guest-init"
 KERNELS = {"uml": uml, "qemu": qemu}
+# What can run, and its first words.
+MODULES = {"pytest": ("-p", "no:cacheprovider"), "tests.faults": ()}
 LIMIT = 1800  # seconds
 PASSED_ON = ("CI", "COLUMNS", "NO_COLOR", "RELINK_FAULTS")  # of the environment
 
@@ -82,22 +84,23 @@ def _boot(kernel: str, directory: Path, scratch: Path, limit: float) -> None:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run `pytest ARGUMENTS…` on a kernel, as scripts/guest does."""
+    """Run `pytest ARGUMENTS…` or `tests.faults ARGUMENTS…` on a kernel, as scripts/guest does."""
     kernel, *rest = words or [""]
     without = rest[1] if rest[:1] == ["--without"] and len(rest) > 1 else ""
     rest = rest[2:] if without else rest
-    if kernel not in KERNELS or rest[:1] != ["pytest"]:
-        usage = f"scripts/guest {'|'.join(KERNELS)} [--without MODULE] pytest ARGUMENTS…"
+    if kernel not in KERNELS or not rest or rest[0] not in MODULES:
+        kernels, modules = "|".join(KERNELS), "|".join(MODULES)
+        usage = f"scripts/guest {kernels} [--without MODULE] {modules} ARGUMENTS…"
         print(f"usage: {usage}", file=sys.stderr)
         return 2
     python = str(CHECKOUT / ".venv/bin/python")
-    pytest = [python, "-m", "pytest", "-p", "no:cacheprovider", *rest[1:]]
-    if not sys.stdout.isatty():  # no counter of what is collected
-        pytest.append("--quiet")
+    command = [python, "-m", rest[0], *MODULES[rest[0]], *rest[1:]]
+    if rest[0] == "pytest" and not sys.stdout.isatty():  # no counter of what is collected
+        command.append("--quiet")
     # An orderly end, so that the kernel ends with us.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        return run(kernel, pytest, without=without)
+        return run(kernel, command, without=without)
     except (RuntimeError, TimeoutError) as error:
         print(f"{kernel}: {error}", file=sys.stderr)
         return 3

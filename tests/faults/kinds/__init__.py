@@ -10,10 +10,11 @@ from tests.faults.kinds.containers import CONTAINERS
 from tests.faults.kinds.drift import AT_ONCE, DRIFT
 from tests.faults.kinds.engine import ENGINE
 from tests.faults.kinds.fault import Fault
-from tests.faults.kinds.host import HOST
+from tests.faults.kinds.host import CLOCK, HOST
 from tests.faults.kinds.netlink import NETLINK
-from tests.faults.kinds.relink import RELINK
+from tests.faults.kinds.relink import BESIDE, RELINK
 from tests.faults.kinds.switch import SWITCH
+from tests.lab import features
 
 _ANYWHERE: dict[str, Fault] = {
     **CONTAINERS,
@@ -27,10 +28,10 @@ _ANYWHERE: dict[str, Fault] = {
 
 # By what containers are.
 OF_RUNTIME: dict[str, dict[str, Fault]] = {
-    "netns": {**_ANYWHERE, **SWITCH},
+    "netns": {**_ANYWHERE, **BESIDE, **SWITCH, **(CLOCK if features.has("clock") else {})},
     "docker": {**_ANYWHERE, **ENGINE},
 }
-FAULTS: dict[str, Fault] = {**_ANYWHERE, **SWITCH, **ENGINE}
+FAULTS: dict[str, Fault] = {**_ANYWHERE, **BESIDE, **SWITCH, **CLOCK, **ENGINE}
 
 # What goes on for an hour to see whether anything grows.
 SOAK = (*CONTAINERS, *DRIFT, *AT_ONCE)
@@ -38,7 +39,7 @@ SOAK = (*CONTAINERS, *DRIFT, *AT_ONCE)
 # Shares by which a kind is chosen: less where it takes long. One that has happened is chosen less
 # often: four times the share makes a kind twice as frequent.
 SHARES: dict[str, float] = {
-    **dict.fromkeys([*RELINK, *NETLINK, *HOST], 0.05),  # most of them start it again
+    **dict.fromkeys([*RELINK, *BESIDE, *NETLINK, *HOST], 0.05),  # most of them start it again
     **dict.fromkeys(SWITCH, 1.5),  # only some sequences have Open vSwitch
     **dict.fromkeys(ENGINE, 30),  # 20 times and more each in a thousand
 }

@@ -108,6 +108,14 @@ def _translation(*lines: str) -> Fault:
     return fault
 
 
+def _everything_translating(world: World) -> Touched:
+    """Somebody flushes all of nftables, what is theirs too, which they put there again."""
+    name = world.random.choice([PLANE, SERVER, ROUTER])
+    kernel.run(*kernel.inside(world.place(name)), "nft", "flush", "ruleset", check=False)
+    world.put_table(name)
+    return set()
+
+
 def _way_back(*lines: str) -> Fault:
     """Return a fault that does something to how answers of what is forwarded leave the server."""
 
@@ -188,7 +196,7 @@ DRIFT: dict[str, Fault] = {
     "filter of the cable added": _cable(
         "filter replace dev {end} ingress pref 9 protocol ip u32 match u32 0 0 flowid 1:1"
     ),
-    "all of nftables flushed": _translation("flush ruleset"),
+    "all of nftables flushed": _everything_translating,
     "table of nftables deleted": _translation("delete table inet {table}"),
     "table of nftables flushed": _translation("flush table inet {table}"),
     "rule of the way back deleted": _way_back("rule delete ipproto tcp sport 80"),

@@ -6,6 +6,7 @@ import contextlib
 import resource
 import signal
 import subprocess
+import time
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from tests.faults.world import World
 _RUN = "/run/relink"
 _INODES = 1 << 20
 _SOON = 0.3  # seconds
+_EPOCH = time.time() - time.monotonic()  # when the machine was started, as its clock had it
+_JUMPS = (1.0, 3600.0, 86400.0, 365 * 86400.0)  # seconds
 
 
 def _drift(world: World) -> set[str]:
@@ -98,9 +101,24 @@ def _few_descriptors(world: World) -> Touched:
     return touched
 
 
+def _clock_set(world: World) -> Touched:
+    """The time of day is another, forwards or back, by moments or years, and something drifts."""
+    jump = world.random.choice(_JUMPS) * world.random.uniform(-1, 1)
+    time.clock_settime(time.CLOCK_REALTIME, _EPOCH + time.monotonic() + jump)
+    world.afterwards.append(_clock_right)
+    return _drift(world)
+
+
+def _clock_right() -> None:
+    time.clock_settime(time.CLOCK_REALTIME, _EPOCH + time.monotonic())
+
+
 HOST: dict[str, Fault] = {
     "no room for the log": _disk_full,
     "/run read-only": _read_only_run,
     "/run full": _full_run,
     "no more descriptors": _few_descriptors,
 }
+
+# On a machine of one's own, whose clock is nobody else's.
+CLOCK: dict[str, Fault] = {"clock set": _clock_set}

@@ -11,7 +11,7 @@ from tests.faults import kernel
 from tests.faults.kinds.configuration import change
 from tests.faults.kinds.containers import restart, scale_down, scale_up
 from tests.faults.kinds.drift import DRIFT
-from tests.faults.kinds.fault import ALL, Fault, Touched
+from tests.faults.kinds.fault import ALL, Fault, Touched, until
 from tests.faults.world import World
 
 
@@ -107,6 +107,30 @@ def _once_of_another_name(world: World) -> Touched:
     return set()
 
 
+def _beside_another(world: World) -> Touched:
+    """Somebody else's Relink has a link in our containers, and goes on while ours is put right."""
+    file = world.file.with_name("others.yaml")
+    name = world.random.choice(world.containers)
+    link = f"container: {name}, bridge: foreign1, dev: foreign0, outer-dev: foreign2"
+    bridge = "bridges: [{bridge: foreign1, mode: linux}]"
+    file.write_text(f"{bridge}\nlinks: [{{{link}, ip: 10.9.0.1/24}}]\n")
+    words = world.engine.words(file, "--interval", "3600", instance="others")
+    other = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def is_there() -> bool:
+        return "10.9.0.1/24" in world.engine.look(name).addresses("foreign0")
+
+    def ends() -> None:
+        kept = is_there()
+        other.terminate()
+        if (code := other.wait(60)) or not kept or is_there():
+            raise AssertionError(f"another Relink's link in {name}: {kept=}, it ended with {code}")
+
+    world.afterwards.append(ends)
+    until(is_there, "another Relink has its link", 30)
+    return world.random.choice(list(DRIFT.values()))(world) or set()
+
+
 RELINK: dict[str, Fault] = {
     "killed": _killed,
     "killed at work": _killed_at_work,
@@ -120,3 +144,6 @@ RELINK: dict[str, Fault] = {
     "a second one of the same name": _second_of_the_same_name,
     "one of another name": _once_of_another_name,
 }
+
+# Where it is a process of ours, which a signal ends.
+BESIDE: dict[str, Fault] = {"another Relink beside it": _beside_another}
