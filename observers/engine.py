@@ -119,6 +119,14 @@ class Engine:
         self._known = known
         return _resolved(seen.container, known) if seen else None
 
+    def ping(self) -> None:
+        """Return once the engine says which version it is.
+
+        Raises:
+            EngineUnavailableError: the engine is absent, slow, or its answer makes no sense.
+        """
+        self._ask(lambda client: client.version(api_version=False))
+
     def watch(self, ring: Ring, stop: threading.Event) -> None:
         """Ring for events until `stop` is set; see `Runtime.watch`."""
         stream = EventStream(self._path, TIMEOUT)

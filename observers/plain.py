@@ -76,6 +76,9 @@ class Plain:
             number=int(match[2]) if match else 1,
         )
 
+    def ping(self) -> None:
+        """A directory always answers."""
+
     def watch(self, ring: Ring, stop: threading.Event) -> None:
         """Ring for namespaces that come and go until `stop` is set; see `Runtime.watch`."""
         told = ""

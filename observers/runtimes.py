@@ -69,6 +69,13 @@ class Runtime(Protocol):
             EngineUnavailableError: the engine did not say.
         """
 
+    def ping(self) -> None:
+        """Return once the source answers.
+
+        Raises:
+            EngineUnavailableError: it does not.
+        """
+
     def watch(self, ring: Ring, stop: threading.Event) -> None:
         """Ring the doorbells until `stop` is set, reconnecting for ever; blocks.
 

@@ -21,6 +21,7 @@ from reconciler.crashes import Crashes
 log = structlog.get_logger()
 
 _AGAIN = 1.0  # seconds until an engine that did not answer is asked again
+_QUIET = 10.0  # seconds without a bell until an engine is asked whether it still answers
 _SOON = 0.1  # seconds until a container that died as we looked is asked for again
 
 
@@ -152,7 +153,10 @@ class Engines:
     async def _follow(self, engine: _Engine) -> None:
         """Turn an engine's bells into containers, for ever."""
         while True:
-            await engine.wake.wait()
+            with contextlib.suppress(TimeoutError):  # one that hangs looks like one that is quiet
+                # Python 3.11's wait_for() may lose the word to end, if both come at once.
+                async with asyncio.timeout(_QUIET):
+                    await engine.wake.wait()
             engine.wake.clear()
             with self._crashes.confined(f"engine {engine.runtime.name}") as crash:
                 await self._turn(engine)
@@ -162,13 +166,15 @@ class Engines:
                 engine.wake.set()
 
     async def _turn(self, engine: _Engine) -> None:
-        """List when an engine has connected, else find what has changed."""
+        """List when an engine has connected, else find what has changed, or see if it answers."""
         relist, engine.relist = engine.relist, False
         ids, engine.changed = sorted(engine.changed), set()
         try:
             if relist:  # answers every bell before it too
                 self._listed(engine, await asyncio.to_thread(engine.runtime.list))
                 return
+            if not ids and not engine.deaf:
+                await asyncio.to_thread(engine.runtime.ping)
             found = await asyncio.gather(
                 *(asyncio.to_thread(engine.runtime.find, each) for each in ids)
             )

@@ -113,11 +113,13 @@ class Sidecar:
             stack.callback(self.readiness.close)
             self._listen(stack)
             stack.push_async_callback(self._end_tasks)
-            return await self._serve()
+            code = await self._serve()
+            self._told_enough()
+            return code
 
     def _listen(self, stack: contextlib.AsyncExitStack) -> None:
         """Connect every doorbell."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _STOPS:
             self._loop.add_signal_handler(number, self._told_to_stop, number)
         self._loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._start_listening(KernelDoorbell(self.roster.facts.plane))
@@ -601,7 +603,14 @@ class Sidecar:
         self._stop.set()
         self._wake.set()
 
+    def _told_enough(self) -> None:
+        """All is done: a signal that comes now must not end the process in its own way."""
+        for number in (*_STOPS, signal.SIGHUP):
+            self._loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
+
+_STOPS = (signal.SIGTERM, signal.SIGINT)
 _LOOK, _CALLBACK = "look at ", "callback"  # how scopes of crashes begin
 _WAITING = ("process-watch", "ovs")  # threads that wait for the world, and what _listen_anew mends
 _PAST = {"create": "created", "modify": "changed", "replace": "replaced", "delete": "deleted"}

@@ -108,6 +108,7 @@ def _link(link: Link, seen: Seen, plane: Seen, mode: str) -> Iterator[str]:
         yield f"{where}: {'inner' if inner is None else 'outer'} end is not there"
         return
     for told, is_, should in (
+        ("peer", inner.get("link_index"), outer["ifindex"]),
         ("mtu", inner["mtu"], link.mtu),
         ("outer mtu", outer["mtu"], link.mtu),
         ("up", "UP" in inner["flags"], True),
@@ -141,22 +142,20 @@ def _routes(container: str, links: list[Link], seen: Seen) -> Iterator[str]:
 
 
 class Standing(NamedTuple):
-    """What tells that a link is the same as before: its indexes, and bytes that only grow.
+    """What tells that a link is the same as before: its ends' indexes, and bytes that only grow.
 
-    The data plane may be another one, which is why its inode is in `plane`.
+    One index does not: a link that Relink makes anew may have that of the one before.
     """
 
     ifindex: int
-    outer: int
-    plane: int
+    peer: int
     received: int
     sent: int
 
     def goes_on(self, before: Standing) -> bool:
         """Tell whether this is what became of it."""
         counted = self.received >= before.received and self.sent >= before.sent
-        same = self.outer == before.outer or self.plane != before.plane
-        return self.ifindex == before.ifindex and same and counted
+        return counted and (self.ifindex, self.peer) == (before.ifindex, before.peer)
 
 
 Standings = dict[str, dict[str, Standing]]  # container → interface → how it stands
@@ -164,22 +163,19 @@ Standings = dict[str, dict[str, Standing]]  # container → interface → how it
 
 def standings(world: World, looks: Looks) -> Standings:
     """Return how each container's declared links stand."""
-    plane = kernel.inode(world.place())
     return {
         container: {
-            link.inner: _standing(
-                looks[container].links[link.inner], looks[PLANE].links[link.outer], plane
-            )
+            link.inner: _standing(looks[container].links[link.inner])
             for link in world.declared.links(container)
         }
         for container in world.containers
     }
 
 
-def _standing(inner: dict[str, Any], outer: dict[str, Any], plane: int) -> Standing:
-    counted = inner["stats64"]
+def _standing(row: dict[str, Any]) -> Standing:
+    counted = row["stats64"]
     received, sent = counted["rx"]["bytes"], counted["tx"]["bytes"]
-    return Standing(inner["ifindex"], outer["ifindex"], plane, received, sent)
+    return Standing(row["ifindex"], row["link_index"], received, sent)
 
 
 Foreign = dict[tuple[str, int], str]  # by container and its life: each has a namespace of its own

@@ -1,8 +1,8 @@
 """`python -m tests.faults.report DIRECTORY`: what long runs came to, written into RELIABILITY.md.
 
 What a part of scripts/faults wrote is there under its name: `netns.json`, with what was tried and
-how often, or `fuzz.txt`, lines of what tests measured; `fuzz-uml.txt`, on another kernel. It fails if a
-run broke something, or had a fault less often than is promised.
+how often, or `fuzz.txt`, lines of what tests measured; `fuzz-uml.txt`, on another kernel. It fails
+if a run broke something, or had a fault less often than is promised.
 """
 
 from __future__ import annotations
@@ -113,13 +113,11 @@ def sequences(name: str, run: Run) -> str:
     seeds = [report.seed for report in run.reports]
     of_seeds = f"seeds {min(seeds)} to {max(seeds)}" if len(seeds) > 1 else f"seed {seeds[0]}"
     title = _SEQUENCES[name].title if name in _SEQUENCES else "An hour in one life of the sidecar"
-    lines = [
-        f"### {title}",
-        "",
+    what = (
         f"{events} faults, {of_seeds}, in {run.seconds / 60:.0f} minutes; violations: {violated}."
-        f" Commit {run.commit}, {run.ended}, {run.kernel}.",
-        "",
-    ]
+    )
+    of = f"Commit {run.commit}, {run.ended}, {run.kernel}."
+    lines = [f"### {title}", "", f"{what} {of}", ""]
     if name == _SOAK:
         return "\n".join([*lines, *_growth(run.reports[0])])
     rows = {fault: row for fault, *row in table(run.reports)}

@@ -37,6 +37,19 @@ def test_containers_that_start_later_are_wired_at_once(lab: Lab) -> None:
     assert all(lab.link(f"node_{i}", "eth0") is None for i in range(1, 6))
 
 
+def test_who_is_told_to_stop_again_and_again_still_stops_in_order(lab: Lab) -> None:
+    lab.add("node_1", "server")
+    lab.config(NET)
+    with lab.sidecar("--interval", "3600") as sidecar:
+        lab.until_log("All links connected")
+        sidecar.send_signal(signal.SIGTERM)
+        for words, again in (('"stopping"', signal.SIGINT), ('"stopped"', signal.SIGTERM)):
+            lab.until_log(words)
+            sidecar.send_signal(again)
+        assert sidecar.wait(10) == 0
+    assert lab.link("node_1", "eth0") is None
+
+
 def test_a_container_restarted_again_and_again_has_its_link_each_time(lab: Lab) -> None:
     lab.add("node_1", "server")
     lab.config(NET)

@@ -180,6 +180,19 @@ def test_a_bad_version_is_no_engine(fake: FakeEngine, reply: Reply) -> None:
         engine.list()
 
 
+def test_an_engine_that_hangs_later_answers_no_ping(fake: FakeEngine) -> None:
+    good = fake.replies["/version"]
+    with contextlib.closing(Engine("docker", fake.path)) as engine:
+        engine.ping()
+        fake.replies["/version"] = hang
+        with pytest.raises(
+            EngineUnavailableError, match=f"docker at {fake.path}: no answer within"
+        ):
+            engine.ping()
+        fake.replies["/version"] = good
+        engine.ping()
+
+
 BAD_INSPECTS = {name: reply for name, reply in BAD_LISTS.items() if name != "is not there"} | {
     "has no state": answer({"Id": "a" * 64}),
     "has a strange state": answer({"Id": "a" * 64, "State": {"Running": True, "Pid": "x"}}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import subprocess
 import threading
 import time
@@ -38,6 +39,9 @@ class Silent:
 
     def find(self, container_id: str) -> Container | None:
         raise EngineUnavailableError(f"no answer about {container_id}")
+
+    def ping(self) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -96,6 +100,9 @@ class Away:
 
     def find(self, id: str) -> Container | None:  # noqa: A002 (as in Runtime)
         raise AssertionError(f"{id} is asked for before there is a list")
+
+    def ping(self) -> None:
+        raise AssertionError("it is asked before there is a list")
 
     def close(self) -> None:
         pass
@@ -157,6 +164,9 @@ class Deaf:
     def find(self, id: str) -> Container | None:  # noqa: A002 (as in Runtime)
         raise AssertionError(f"{id} is asked for")
 
+    def ping(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
@@ -180,3 +190,65 @@ def test_an_engine_that_answers_and_does_not_ring_is_not_called_connected() -> N
             await asyncio.gather(*work, return_exceptions=True)
 
     assert asyncio.run(story()) == {"deaf": "no events"}
+
+
+class Hanging(Deaf):
+    """An engine that listed its containers, and neither rings nor answers any more; and then does.
+
+    Each answer is awaited: None is one, anything else the reason why there is none.
+    """
+
+    name = "hanging"
+
+    def __init__(self) -> None:
+        self.answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def watch(self, ring: Callable[[Doorbell], None], halt: threading.Event) -> None:
+        ring(Connected())
+        halt.wait()
+
+    def list(self) -> list[Container]:
+        self.ping()
+        return []
+
+    def ping(self) -> None:
+        if reason := self.answers.get(timeout=10):
+            raise EngineUnavailableError(reason)
+
+
+def test_an_engine_that_hangs_while_nothing_happens_is_not_called_connected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("reconciler.engines._QUIET", 0.01)
+    monkeypatch.setattr("reconciler.engines._AGAIN", 0.01)
+    config = load(Sources((), (), {})).config
+    hanging = Hanging()
+
+    async def said(engines: Engines, state: str) -> None:
+        async with asyncio.timeout(10):
+            while engines.states() != {"hanging": state}:  # noqa: ASYNC110 - which rings nothing
+                await asyncio.sleep(0.001)
+
+    async def story() -> None:
+        listed: asyncio.Queue[NsKey | None] = asyncio.Queue()
+        roster = Roster(config, Facts(instance="lab", plane=SELF))
+        engines = Engines([hanging], roster, listed.put_nowait, lambda _ns: None)
+        work = [asyncio.create_task(each) for each in engines.start()]
+        try:
+            hanging.answers.put(None)
+            await asyncio.wait_for(listed.get(), 10)
+            hanging.answers.put(None)  # it is asked again, and answers
+            await said(engines, "connected")
+            hanging.answers.put("no answer")
+            await said(engines, "no answer")
+            hanging.answers.put(None)  # what was missed meanwhile is listed
+            await asyncio.wait_for(listed.get(), 10)
+            await said(engines, "connected")
+        finally:
+            engines.close()
+            for task in work:
+                task.cancel()
+            hanging.answers.put(None)
+            await asyncio.gather(*work, return_exceptions=True)
+
+    asyncio.run(story())

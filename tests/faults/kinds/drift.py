@@ -61,13 +61,13 @@ def _prefix_route(world: World) -> Touched:
 def _qdisc(world: World) -> Touched:
     """Nobody declares one, so that it may stay."""
     container, link = _any_link(world)
-    before = world.engine.look(container).links.get(link.inner, {}).get("ifindex")
+    before = world.engine.look(container).links.get(link.inner, {}).get("link_index")
     words = f"qdisc replace dev {link.inner} root tbf rate 10gbit burst 1mb latency 1ms"
     kernel.run(*kernel.inside(world.place(container)), "tc", *words.split(), check=False)
 
     def stays() -> None:
         now = world.engine.look(container).links.get(link.inner, {})
-        if now.get("ifindex") == before and now.get("qdisc") != "tbf":
+        if now.get("link_index") == before and now.get("qdisc") != "tbf":
             raise AssertionError(f"{container}:{link.inner}: somebody's qdisc is {now}")
 
     world.afterwards.append(stays)
