@@ -47,10 +47,17 @@ def normalised(listing: str) -> tuple[str, ...]:
     Raises:
         ValueError: it is no such output.
     """
+    try:
+        return _lines(json.loads(listing)["nftables"])
+    except (LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"not a listing of nft: {error}") from error
+
+
+def _lines(items: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     tables: list[str] = []
     chains: dict[str, list[str]] = {}
     others: list[str] = []
-    for item in json.loads(listing)["nftables"]:
+    for item in items:
         ((kind, body),) = item.items()
         if kind == "metainfo":
             continue

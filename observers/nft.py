@@ -65,7 +65,10 @@ def read(ns: NsKey, sock: socket.socket, name: str) -> NatTable | Unreadable | N
         if done.returncode:
             # Somebody may have removed it in the meantime.
             return Unreadable(_words(done.stderr)) if _exists(name) else None
-    return NatTable(key=Key(ns, "nat", "", name), rules=normalised(done.stdout))
+    try:
+        return NatTable(key=Key(ns, "nat", "", name), rules=normalised(done.stdout))
+    except ValueError as error:  # a version of nft that says it in another way
+        return Unreadable(str(error))
 
 
 def _exists(name: str) -> bool:

@@ -197,12 +197,10 @@ def foreign(world: World) -> Foreign:
 
 
 def _foreign(place: str, devices: tuple[str, ...]) -> str:
-    told: list[tuple[str, ...]] = [("addr", "show", "dev", name) for name in devices]
-    for family in ("-4", "-6"):
-        told += [(family, "route", "show", "table", "all", "dev", name) for name in devices]
-        told.append((family, "rule", "show", "priority", FOREIGN_RULE))
-    told.append(("route", "show", "type", "blackhole", "proto", "static"))
-    text = "".join(kernel.run(*kernel.inside(place), "ip", *words) for words in told)
+    lines = [f"addr show dev {name}" for name in devices]
+    lines += [f"route show table all dev {name}" for name in devices]  # of both families
+    lines += ["route show type blackhole proto static", f"rule show priority {FOREIGN_RULE}"]
+    text = kernel.told(place, "ip", "-force", "-batch", "-", lines=lines)
     if devices == _MINE:
         text += kernel.told(place, "tc", "filter", "show", "dev", "mine1", "ingress")
         text += kernel.told(place, "nft", "list", "table", "inet", "somebody")

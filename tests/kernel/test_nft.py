@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import time
@@ -147,6 +148,21 @@ def test_a_failed_replacement_changes_nothing_and_says_why() -> None:
     assert answer.verdict is Verdict.UNSUPPORTED
     assert "No such file or directory" in answer.words
     assert observed(PLANE) == wanted
+
+
+def test_an_nft_that_speaks_otherwise_is_told_of(
+    plane: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(table(PLANE, *replicas()))
+    program = plane.directory / "bin/nft"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho '{\"nftables\": [1]}'\n")
+    program.chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+        found = observed(PLANE)
+    assert isinstance(found, read_nft.Unreadable)
+    assert found.words.startswith("not a listing of nft")
 
 
 def test_without_nft_it_is_unsupported(plane: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
