@@ -99,6 +99,16 @@ class Roster:
         shared = self.sharing and (plane in scope or self.sharing & looked_at)
         return self.contested or bool(shared)
 
+    def bridges(self) -> set[str]:
+        """Return the names of what is declared in the data plane beside containers' links."""
+        return {r.key.dev for r in self.wirings[self.facts.plane].resources}
+
+    def is_unknown(self, key: Key) -> bool:
+        """Tell whether a key is of nothing that runs and is declared now."""
+        if key.ns.kind == "container":
+            return key.ns not in self.containers
+        return key.dev not in self.owners and key.dev not in self.bridges()
+
     def remove(self, runtime: str, container_id: str) -> NsKey | None:
         """Forget a container; return its namespace if it had anything declared."""
         ns = self.find(runtime, container_id)

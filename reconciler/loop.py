@@ -20,10 +20,10 @@ from typing import Any
 import structlog
 
 from actuators import planes
-from model.keys import Key, NsKey, link_key
+from model.keys import NsKey, link_key
 from model.ownership import group_of
 from model.problems import ConfigError
-from model.resources import Command, OvsBridge
+from model.resources import Command
 from model.wanted import Desired
 from observers.doorbells import Deaf, KernelDoorbell, Rang, RangLink
 from observers.engine import Engine
@@ -36,15 +36,13 @@ from reconciler.crashes import EXIT, Crash, Crashes
 from reconciler.debounce import Debounce, Scope
 from reconciler.engines import Engines
 from reconciler.files import FileWatch
+from reconciler.findings import Findings
 from reconciler.metrics import Metrics
 from reconciler.passes import Pass, World, reason_of, run
 from reconciler.plan import Plan
-from reconciler.readiness import Readiness
 from reconciler.render import command_data, status_data
-from reconciler.retries import Ledger
 from reconciler.runs import Runs
 from reconciler.sources import Sources, States, load
-from reconciler.status import Board, CommandStatus, judge, judge_commands
 from reconciler.switches import Switches
 from reconciler.teardown import tear_down
 from reconciler.ways import ways
@@ -73,21 +71,15 @@ class Sidecar:
         self.roster = roster
         self.crashes = Crashes(self._give_up)
         self.engines = Engines(runtimes, roster, self._roster_changed, self._new_life, self.crashes)
-        self.ledger = Ledger()
         self.debounce = Debounce()
-        self.board = Board()
         self.metrics = Metrics()
-        self.readiness = Readiness(roster.facts.instance)
         self.switches = Switches(
             self._switches_rang, started=self._daemon_started, ended=self._daemon_ended
         )
         sockets = {r.name: r.path for r in self.engines.runtimes() if isinstance(r, Engine)}
         self.runs = Runs(sockets, self._command_said, self._command_ended)
-        self.commands: dict[Key, CommandStatus] = {}
+        self.findings = Findings(roster, self.engines, self.runs)
         self.config_errors: tuple[str, ...] = ()
-        self.connected = False
-        self.plane_error = ""
-        self._userspace_told = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
@@ -110,7 +102,7 @@ class Sidecar:
             stack.callback(self._executor.shutdown)
             stack.callback(self.switches.close)
             stack.callback(self.runs.close)
-            stack.callback(self.readiness.close)
+            stack.callback(self.findings.readiness.close)
             self._listen(stack)
             stack.push_async_callback(self._end_tasks)
             code = await self._serve()
@@ -199,14 +191,14 @@ class Sidecar:
             match rang:
                 case Rang(ns):
                     if ns in self.roster.containers or ns == self.roster.facts.plane:
-                        self.ledger.hurry(ns)
+                        self.findings.ledger.hurry(ns)
                         self.ring(ns)
                 case Deaf():
                     log.warning("kernel_events_lost", doing="looking at everything")
                     self.ring(None)
                 case RangLink(ns, name, group):
                     for child in sorted(self.roster.children.get(name, ())):
-                        self.ledger.hurry(child)
+                        self.findings.ledger.hurry(child)
                         self.ring(child)
                     if ns == self.roster.facts.plane:
                         self._plane_rang(name, group)
@@ -215,23 +207,16 @@ class Sidecar:
         facts = self.roster.facts
         if owner := self.roster.owners.get(name):
             self.ring(owner)
-        elif name in self._bridges():
+        elif name in self.roster.bridges():
             # What a bridge stood in the way of, or was missing for, is anywhere.
-            stuck = self.board.get(link_key(facts.plane, name)) is not None
+            stuck = self.findings.board.get(link_key(facts.plane, name)) is not None
             self.ring(None if stuck else facts.plane)
         elif group == group_of(facts.instance) and name not in self.roster.departed:
             self.ring(None)  # ours, under a name that nobody declared
 
     def _roster_changed(self, ns: NsKey | None) -> None:
         """A container started, stopped or restarted; None: an engine listed all of its own."""
-        for each in self.roster.containers if ns is None else (ns,):
-            if wanted := self.roster.wirings.get(each):
-                self.board.expect(wanted.parts)
-            else:
-                self.board.drop(each)
-            if not self.board.ready(each):
-                self.readiness.withdraw(each)
-        self._announce()
+        self.findings.expect(ns)
         if ns is None or self.roster.is_about_all(frozenset({ns})):
             self.ring(None)
         else:
@@ -241,25 +226,8 @@ class Sidecar:
         """Forget what was learned of a container that stopped, started or restarted."""
         self._bell.forget(ns)
         self.runs.forget(ns)
-        self.readiness.forget(ns)
         self.metrics.forget(ns)
-        self.commands = {key: each for key, each in self.commands.items() if key.ns != ns}
-        plane, owners = self.roster.facts.plane, self.roster.owners
-        self.ledger.forget(
-            lambda key: (
-                key.ns == ns
-                or (key.ns == plane and (owners.get(key.dev) == ns or self._is_unknown(key)))
-            )
-        )
-
-    def _bridges(self) -> set[str]:
-        return {r.key.dev for r in self.roster.wirings[self.roster.facts.plane].resources}
-
-    def _is_unknown(self, key: Key) -> bool:
-        """Tell whether a key is of nothing that runs and is declared now."""
-        if key.ns.kind == "container":
-            return key.ns not in self.roster.containers
-        return key.dev not in self.roster.owners and key.dev not in self._bridges()
+        self.findings.forget(ns)
 
     def _switches_rang(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
@@ -321,8 +289,7 @@ class Sidecar:
         if loaded.config == self.roster.config:
             return
         self.roster.reconfigure(loaded.config, self.roster.facts)
-        self.board.clear()
-        self.readiness.close()
+        self.findings.start_afresh()
         log.info("configuration_loaded", links=len(loaded.config.links))
         self._roster_changed(None)
 
@@ -337,7 +304,7 @@ class Sidecar:
             if scope is not None and self.roster.is_about_all(scope):
                 scope = None
             await self._round(scope)
-        self.readiness.close()  # nobody looks any more
+        self.findings.readiness.close()  # nobody looks any more
         if self.crashes.hopeless or self.settings.keep_on_exit:
             log.info("stopped", links="kept")
             return EXIT if self.crashes.hopeless else 0
@@ -358,11 +325,11 @@ class Sidecar:
         """Wait for a scope to become due, a retry, or the word to stop."""
         while not self._stop.is_set():
             now = self._loop.time()
-            for ns in self.ledger.due(now):
+            for ns in self.findings.ledger.due(now):
                 scope = ns if ns.kind == "container" else None
                 if scope not in self.debounce.rung:
                     self.debounce.ring(scope, now)
-            due, retry = self.debounce.due_at(), self.ledger.next_due()
+            due, retry = self.debounce.due_at(), self.findings.ledger.next_due()
             if due is not None and due <= now:
                 return
             # A retry that is due has rung by now, so that only a later one is a time to wait for.
@@ -408,9 +375,7 @@ class Sidecar:
         return crash
 
     def _doubt(self, scope: frozenset[NsKey], crash: Crash) -> None:
-        self.board.doubt(f"Relink failed: {crash.reason}; its log says where", scope)
-        self.readiness.settle(dict.fromkeys(scope, False))
-        self._announce()
+        self.findings.doubt(f"Relink failed: {crash.reason}; its log says where", scope)
 
     async def _one_pass(self, scope: frozenset[NsKey] | None) -> None:
         world = replace(self.roster.world(), ended=dict(self.runs.ended))
@@ -432,7 +397,7 @@ class Sidecar:
         now = self._loop.time()
 
         def decide(plan: Plan, desired: Desired) -> Plan:
-            allowed = self.ledger.allow(plan, desired.resources, now)
+            allowed = self.findings.ledger.allow(plan, desired.resources, now)
             if in_sync:
                 return allowed
             # Whoever has not heard every engine does not know what nobody wants.
@@ -445,7 +410,7 @@ class Sidecar:
                 ns for ns in opened.sockets if ns != plane and ns in wirings and wirings[ns].parts
             }
             self._bell.learn(opened, wired)
-            self.readiness.prepare({ns: opened.sockets[ns].fileno() for ns in wired})
+            self.findings.readiness.prepare({ns: opened.sockets[ns].fileno() for ns in wired})
 
         def work() -> Pass:
             return run(world, scope, also=departed, decide=decide, watch=learn, hands=hands)
@@ -453,34 +418,22 @@ class Sidecar:
         try:
             if await self._plane_is_another():
                 scope = None
-            self.readiness.begin()
+            self.findings.readiness.begin()
             done = await self._loop.run_in_executor(self._executor, work)
         except OSError as error:
             self.metrics.failed(world, scope, self._loop.time() - now)
             self._plane_failed(error)
             self.debounce.done(scope, self._loop.time(), wrote=False)
             return
-        self.plane_error = ""
         self.metrics.passed(world, scope, done, owners, self._loop.time() - now)
-        self._tell_userspace(done)
         if scope is None:
             self.roster.recount()
         self.roster.departed.difference_update(departed)
-        self._learned(done, scope)
+        self.findings.learned(done, scope, self._loop.time())
         for ns in done.snapshot.unread:  # nothing need ring there
             self._loop.call_later(_AGAIN, self.ring, ns)
         wrote = done.outcome is not None and bool(done.outcome.done)
         self.debounce.done(scope, self._loop.time(), wrote=wrote)
-
-    def _tell_userspace(self, done: Pass) -> None:
-        """Say once that Open vSwitch does without the kernel: slower, and with tx offload off."""
-        wanted = done.desired.resources.values()
-        if not self._userspace_told and any(
-            isinstance(r, OvsBridge) and r.datapath == "netdev" for r in wanted
-        ):
-            self._userspace_told = True
-            reason = "the kernel has no datapath of Open vSwitch"
-            log.warning("userspace_datapath", reason=reason, cure="load its module openvswitch")
 
     async def _plane_is_another(self) -> bool:
         """Make a pinned data plane that somebody removed, and listen to the one that is there."""
@@ -507,93 +460,28 @@ class Sidecar:
 
     def _plane_failed(self, error: OSError) -> None:
         reason = f"the data plane {path_of(self.roster.facts.plane)}: {reason_of(error)}"
-        if reason != self.plane_error:
-            log.error("pass_failed", reason=reason)
-        self.plane_error = reason
-        self.board.doubt(reason)
-        self.readiness.close()
-        self.readiness.settle({})
-        self.connected = False
+        self.findings.plane_failed(reason)
         self._loop.call_later(_AGAIN, self.ring, None)
-
-    def _learned(self, done: Pass, scope: frozenset[NsKey] | None) -> None:
-        """Take in what a pass did: log, ledger, status."""
-        outcome = done.outcome
-        if outcome is None:
-            return
-
-        def looked_at(key: Key) -> bool:
-            return (
-                scope is None
-                or key.ns in scope
-                or key in done.desired.resources
-                or key in done.snapshot.resources
-            )
-
-        self._note_commands(done, scope)
-        fights = self.ledger.note(done.plan, outcome, looked_at, self._loop.time())
-        self.ledger.forget(self._is_unknown)  # what stopped while the pass ran
-        for step in outcome.done:
-            fields = {f.name: f"{f.before} -> {f.after}" for f in step.fields}
-            log.info(_PAST[step.action], key=str(step.key), because=step.because, **fields)
-        for failure in outcome.failures:
-            entry = self.ledger.entries.get(failure.key)
-            if failure.needed or (entry and entry.failures > 1):
-                continue  # told where it began; status tells that it goes on
-            log.warning("step_failed", key=str(failure.key), reason=failure.message)
-        for key in fights:
-            if entry := self.ledger.entries.get(key):
-                log.error("fighting", key=str(key), reason=entry.message)
-        # What a pass says of a container that stopped meanwhile is no news.
-        plane = self.roster.facts.plane
-        containers = self.roster.containers
-        judged = judge(done, self.ledger)
-        judged = {k: s for k, s in judged.items() if k.ns == plane or k.ns in containers}
-        looked = [key for key in done.desired.resources if key.ns == plane]
-        for status in self.board.put(judged, scope, looked):
-            words = {"key": str(status.key), "state": status.state, "reason": status.message}
-            log.warning("not_ready", **words)
-        about = {key.ns for key in judged}.union(self.readiness.told() if scope is None else scope)
-        in_sync = self.engines.in_sync
-        self.readiness.settle({ns: in_sync and self.board.ready(ns) for ns in about})
-        self._announce()
-
-    def _note_commands(self, done: Pass, scope: frozenset[NsKey] | None) -> None:
-        """Take in which commands have run, as the kernel keeps it."""
-        for key in [k for k in self.commands if scope is None or k.ns in scope]:
-            del self.commands[key]
-        for key, status in judge_commands(done).items():
-            seen = done.snapshot.resources.get(key)
-            if isinstance(seen, Command) and seen.code is not None:
-                self.runs.written(key)
-            if key.ns in self.roster.containers:  # it may have stopped while the pass ran
-                self.commands[key] = status
-
-    def _announce(self) -> None:
-        now = self.engines.in_sync and self.board.connected
-        if now and not self.connected:
-            # Users grep for these three words.
-            log.info("All links connected", links=sum(1 for _ in self.board))
-        self.connected = now
 
     def status(self) -> dict[str, Any]:
         """Return status as plain data, for the control socket."""
+        found = self.findings
         return status_data(
-            self.board,
-            connected=self.connected,
+            found.board,
+            connected=found.connected,
             in_sync=self.engines.in_sync,
             instance=self.roster.facts.instance,
             engines=self.engines.states(),
-            commands=command_data(self.commands.values(), self.runs.running()),
+            commands=command_data(found.commands.values(), self.runs.running()),
             unmatched=self.roster.unmatched(),
             configuration_errors=list(self.config_errors),
-            data_plane_error=self.plane_error,
+            data_plane_error=found.plane_error,
             crashes=self.crashes.data(),
         )
 
     def measured(self) -> bytes:
         """Return the metrics as text, for the control socket."""
-        return self.metrics.text(self.board, self.engines.states())
+        return self.metrics.text(self.findings.board, self.engines.states())
 
     def _told_to_stop(self, number: int) -> None:
         log.info("stopping", signal=signal.Signals(number).name)
@@ -613,4 +501,3 @@ class Sidecar:
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 _LOOK, _CALLBACK = "look at ", "callback"  # how scopes of crashes begin
 _WAITING = ("process-watch", "ovs")  # threads that wait for the world, and what _listen_anew mends
-_PAST = {"create": "created", "modify": "changed", "replace": "replaced", "delete": "deleted"}

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from actuators.ovs_daemons import Place
-from actuators.requests import Request
+from actuators.requests import Request, Verdict
 from actuators.transport import Answer, send
 from model.facts import Facts
 from model.keys import SELF, Key, NsKey
@@ -40,6 +40,7 @@ from tests.lab.ovs import Tools, load_tun
 from tests.reconciler.test_example_plans import EXAMPLES, ROOT
 
 LONG = os.environ.get("RELINK_FAULTS") == "long"
+AGAIN = {Verdict.VANISHED, Verdict.RETRY}
 SAMPLE = 4  # kills of each example in the short form
 NEEDS = {
     "test5": [pytest.mark.needs("geneve")],
@@ -123,7 +124,8 @@ class Example:
             for _ in range(8):
                 done = run(world, decide=lambda plan, _d: plan, hands=hands)
                 assert done.outcome is not None
-                assert done.outcome.failures == ()
+                # What was half done may be in the way once: it says that one should look again.
+                assert {failure.verdict for failure in done.outcome.failures} <= AGAIN
                 if not done.plan.steps:
                     return next(sent), done
         raise AssertionError(f"{self.name} is never done: {done.plan.steps}")

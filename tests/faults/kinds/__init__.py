@@ -39,7 +39,7 @@ SOAK = (*CONTAINERS, *DRIFT, *AT_ONCE)
 # Shares by which a kind is chosen: less where it takes long. One that has happened is chosen less
 # often: four times the share makes a kind twice as frequent.
 SHARES: dict[str, float] = {
-    **dict.fromkeys([*RELINK, *BESIDE, *NETLINK, *HOST], 0.04),  # most of them start it again
+    **dict.fromkeys([*RELINK, *BESIDE, *NETLINK, *HOST], 0.09),  # most of them start it again
     **dict.fromkeys(SWITCH, 1.5),  # only some sequences have Open vSwitch
-    **dict.fromkeys(ENGINE, 30),  # 20 times and more each in a thousand
+    **dict.fromkeys(ENGINE, 100),  # 20 times and more each in a thousand
 }
