@@ -1,6 +1,6 @@
 """A Docker engine that may be hurt: nobody else's containers, images or sockets are in its reach.
 
-It keeps its data between runs, so that the images are there.
+There are places for two, which keep their data between runs, so that the images are there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from docker import APIClient
@@ -23,19 +25,51 @@ from tests.lab.engine import dockerd as engine_of_tests
 from tests.lab.images import ALPINE, RELINK, make_all
 from tests.lab.waiting import until
 
-DATA, RUN = HOME / "faults", STATE / "faults"
-SOCKET = RUN / "engine.sock"
-NAME = RUN.name  # of its namespace, should it share containerd with another engine
-_SETTINGS = RUN / "daemon.json"
-_LOG = HOME / "faults.log"
 _PATIENCE = 60  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one engine is, alone. Its name is that of its namespace in containerd, too."""
+
+    name: str
+
+    @property
+    def data(self) -> Path:
+        """What it keeps."""
+        return HOME / self.name
+
+    @property
+    def run(self) -> Path:
+        """What is gone with it."""
+        return STATE / self.name
+
+    @property
+    def socket(self) -> Path:
+        """Where it answers."""
+        return self.run / "engine.sock"
+
+    @property
+    def settings(self) -> Path:
+        """What it reads again when it is told to."""
+        return self.run / "daemon.json"
+
+    @property
+    def log(self) -> Path:
+        """What it has said."""
+        return HOME / f"{self.name}.log"
+
+
+PLACES = (Place("faults"), Place("faults-2"))  # as many may be at a time
 
 
 class Daemon:
     """The engine's process; what runs in its containers outlives it if `live_restore` says so."""
 
-    def __init__(self) -> None:
-        self.client: Any = APIClient(f"unix://{SOCKET}", version="1.41", timeout=_PATIENCE)
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        url = f"unix://{place.socket}"
+        self.client: Any = APIClient(url, version="1.41", timeout=_PATIENCE)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, live_restore: bool = True) -> None:
@@ -46,27 +80,29 @@ class Daemon:
             TimeoutError: it does not answer; with the end of its log.
         """
         # Where nobody reaps the containerd of a killed engine, a new one takes it for alive.
+        place = self.place
         with contextlib.suppress(FileNotFoundError):
-            (RUN / "exec/containerd/containerd.pid").unlink()
+            (place.run / "exec/containerd/containerd.pid").unlink()
         self._write(live_restore=live_restore)
         arguments = {
-            "data-root": DATA, "exec-root": RUN / "exec", "pidfile": RUN / "pid",
-            "host": f"unix://{SOCKET}", "config-file": _SETTINGS, "log-level": "warn",
-            "containerd-namespace": NAME, "containerd-plugins-namespace": f"{NAME}-plugins",
+            "data-root": place.data, "exec-root": place.run / "exec", "pidfile": place.run / "pid",
+            "host": f"unix://{place.socket}", "config-file": place.settings, "log-level": "warn",
+            "containerd-namespace": place.name,
+            "containerd-plugins-namespace": f"{place.name}-plugins",
             "bridge": "none", "iptables": "false",
         }  # fmt: skip
-        with _LOG.open("ab") as log:
+        with place.log.open("ab") as log:
             self._process = subprocess.Popen(
                 ["dockerd", *(f"--{key}={value}" for key, value in arguments.items())],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         process = self._process
         until(
-            lambda: get(SOCKET, "/_ping") == b"OK" or process.poll() is not None,
-            "dockerd answers", seconds=_PATIENCE, explain=_end_of_log,
+            lambda: get(place.socket, "/_ping") == b"OK" or process.poll() is not None,
+            "dockerd answers", seconds=_PATIENCE, explain=self._end_of_log,
         )  # fmt: skip
         if process.poll() is not None:
-            raise RuntimeError(f"dockerd ended with {process.returncode}\n{_end_of_log()}")
+            raise RuntimeError(f"dockerd ended with {process.returncode}\n{self._end_of_log()}")
         self.client.close()  # its connections were to the one before
 
     def signal(self, number: signal.Signals) -> None:
@@ -80,7 +116,7 @@ class Daemon:
         self._process.kill()
         self._process.wait()
         with contextlib.suppress(OSError, ValueError):
-            pid = int((RUN / "exec/containerd/containerd.pid").read_text())
+            pid = int((self.place.run / "exec/containerd/containerd.pid").read_text())
             os.kill(pid, signal.SIGKILL)
 
     def stop(self, *, live_restore: bool) -> None:
@@ -121,17 +157,17 @@ class Daemon:
         self.client.prune_networks()
 
     def _write(self, *, live_restore: bool) -> None:
-        _SETTINGS.write_text(json.dumps({"live-restore": live_restore}))
+        self.place.settings.write_text(json.dumps({"live-restore": live_restore}))
+
+    def _end_of_log(self) -> str:
+        return "\n".join(self.place.log.read_text(errors="replace").splitlines()[-30:])
 
 
 @contextmanager
-def dockerd() -> Iterator[Daemon]:
+def dockerd(places: Sequence[Place] = PLACES) -> Iterator[Daemon]:
     """Have an engine that has nothing but the images; at the end nothing of it runs."""
-    for directory in (DATA, RUN):
-        directory.mkdir(parents=True, exist_ok=True)
-    daemon = Daemon()
-    with (RUN / "lock").open("w") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
+    with ExitStack() as stack:
+        daemon = Daemon(_free(places, stack))
         daemon.start()
         try:
             daemon.empty()  # what an interrupted run has left
@@ -141,28 +177,41 @@ def dockerd() -> Iterator[Daemon]:
             daemon.stop(live_restore=True)
 
 
+def _free(places: Sequence[Place], stack: ExitStack) -> Place:
+    """Take the first place that is free, or wait for the last."""
+    for place in places:
+        for directory in (place.data, place.run):
+            directory.mkdir(parents=True, exist_ok=True)
+        turn = stack.enter_context((place.run / "lock").open("w"))
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return place
+    fcntl.flock(turn, fcntl.LOCK_EX)
+    return place
+
+
 def furnish() -> None:
     """Bring the images in: those of the other tests, made there."""
     with engine_of_tests():
         make_all()
-        with dockerd():
-            for image in (ALPINE, RELINK):
-                own = ["docker", f"--host=unix://{SOCKET}"]
-                wanted = _output(["docker", "image", "inspect", "--format={{.Id}}", image])
-                there = _output([*own, "image", "inspect", "--format={{.Id}}", image])
-                if wanted != there:
-                    packed = subprocess.Popen(
-                        ["docker", "save", image], env=environment(), stdout=subprocess.PIPE
-                    )
-                    load = [*own, "load", "--quiet"]
-                    subprocess.run(load, stdin=packed.stdout, stdout=subprocess.DEVNULL, check=True)
-                    packed.wait()
+        for place in PLACES:
+            with dockerd([place]):
+                for image in (ALPINE, RELINK):
+                    _bring(image, place)
+
+
+def _bring(image: str, place: Place) -> None:
+    own = ["docker", f"--host=unix://{place.socket}"]
+    wanted = _output(["docker", "image", "inspect", "--format={{.Id}}", image])
+    there = _output([*own, "image", "inspect", "--format={{.Id}}", image])
+    if wanted == there:
+        return
+    packed = subprocess.Popen(["docker", "save", image], env=environment(), stdout=subprocess.PIPE)
+    load = [*own, "load", "--quiet"]
+    subprocess.run(load, stdin=packed.stdout, stdout=subprocess.DEVNULL, check=True)
+    packed.wait()
 
 
 def _output(words: Sequence[str]) -> str:
     done = subprocess.run(words, env=environment(), capture_output=True, text=True, check=False)
     return done.stdout.strip()
-
-
-def _end_of_log() -> str:
-    return "\n".join(_LOG.read_text(errors="replace").splitlines()[-30:])

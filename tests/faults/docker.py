@@ -13,7 +13,7 @@ from typing import Any
 from docker.errors import APIError, NotFound
 
 from tests.faults import kernel
-from tests.faults.daemon import SOCKET, Daemon
+from tests.faults.daemon import Daemon
 from tests.faults.engines import INSTANCE, PLANE
 from tests.faults.http import get
 from tests.faults.kernel import Seen
@@ -38,7 +38,7 @@ class Docker:
 
     def __post_init__(self) -> None:
         (self.directory / "engine").mkdir()
-        self.proxy = Proxy(self.directory / "engine/docker.sock", SOCKET)
+        self.proxy = Proxy(self.directory / "engine/docker.sock", self.daemon.place.socket)
         self.proxy.open()
         self.client.create_network(ASIDE, driver="bridge")
         if self.pinned:  # what is mounted in the sidecar's container appears here
@@ -170,7 +170,7 @@ class Docker:
 
     def words(self, file: Path, *more: str, instance: str = INSTANCE) -> list[str]:
         """Return the words that run a Relink on a file, in the sidecar's container."""
-        client = ("docker", f"--host=unix://{SOCKET}", "exec", INSTANCE)
+        client = ("docker", f"--host=unix://{self.daemon.place.socket}", "exec", INSTANCE)
         own = ("--instance", instance, "--network-file", f"/faults/{file.name}")
         engine = ("--runtime", "docker", "--docker-socket", "/faults/engine/docker.sock")
         return [*client, "reconcile", *own, *engine, *self._plane, *more]
