@@ -221,7 +221,13 @@ class Engines:
 
     def _watch_process(self, engine: _Engine, container: Container) -> None:
         token = (engine.runtime.name, container.id)
-        if container.pid and not self._processes.add(container.pid, token):
+        try:
+            watched = not container.pid or self._processes.add(container.pid, token)
+        except OSError as error:  # no more descriptors; the engine will tell of its end
+            reason = error.strerror
+            log.warning("process_not_watched", container=container.name, reason=reason)
+            return
+        if not watched:
             engine.changed.add(container.id)  # dead already, and the engine does not know it yet
             self._loop.call_later(_SOON, engine.wake.set)
 

@@ -45,8 +45,16 @@ class Findings:
         self.connected = False
         self.plane_error = ""
         self._userspace_told = False
+        self._changed: set[NsKey] = set()  # lives that began or ended since the pass did
+        self._all_changed = False
 
     # ------------------------------------------------------------- what may have changed
+
+    def begin(self) -> None:
+        """Before a pass: what it will find counts from now on."""
+        self.readiness.begin()
+        self._changed.clear()
+        self._all_changed = False
 
     def expect(self, ns: NsKey | None) -> None:
         """Take in what a container should have now; None: every one."""
@@ -61,6 +69,7 @@ class Findings:
 
     def forget(self, ns: NsKey) -> None:
         """Forget what was learned of a container that stopped, started or restarted."""
+        self._changed.add(ns)
         self.readiness.forget(ns)
         self.commands = {key: each for key, each in self.commands.items() if key.ns != ns}
         plane, owners = self._roster.facts.plane, self._roster.owners
@@ -75,6 +84,7 @@ class Findings:
 
     def start_afresh(self) -> None:
         """Other links are declared: nothing is known of any."""
+        self._all_changed = True
         self.board.clear()
         self.readiness.close()
 
@@ -129,15 +139,17 @@ class Findings:
         self._judge(done, scope)
 
     def _judge(self, done: Pass, scope: frozenset[NsKey] | None) -> None:
-        # What a pass says of a container that stopped meanwhile is no news.
+        # What a pass says of a container that stopped or started meanwhile is no news.
         plane = self._roster.facts.plane
-        containers = self._roster.containers
-        judged = judge(done, self.ledger)
-        judged = {k: s for k, s in judged.items() if k.ns == plane or k.ns in containers}
+        known = {plane, *self._roster.containers} - self._changed
+        judged = {} if self._all_changed else judge(done, self.ledger)
+        judged = {key: status for key, status in judged.items() if key.ns in known}
         looked = [key for key in done.desired.resources if key.ns == plane]
         for status in self.board.put(judged, scope, looked):
             words = {"key": str(status.key), "state": status.state, "reason": status.message}
             log.warning("not_ready", **words)
+        for wanted in self._roster.wirings.values():
+            self.board.expect(wanted.parts)  # what nobody has looked at yet is not as declared
         about = {key.ns for key in judged}.union(self.readiness.told() if scope is None else scope)
         in_sync = self._engines.in_sync
         self.readiness.settle({ns: in_sync and self.board.ready(ns) for ns in about})

@@ -418,7 +418,7 @@ class Sidecar:
         try:
             if await self._plane_is_another():
                 scope = None
-            self.findings.readiness.begin()
+            self.findings.begin()
             done = await self._loop.run_in_executor(self._executor, work)
         except OSError as error:
             self.metrics.failed(world, scope, self._loop.time() - now)

@@ -23,15 +23,14 @@ _ANYWHERE: dict[str, Fault] = {
     **CONFIGURATION,
     **RELINK,
     **NETLINK,
-    **HOST,
 }
 
 # By what containers are.
 OF_RUNTIME: dict[str, dict[str, Fault]] = {
-    "netns": {**_ANYWHERE, **BESIDE, **SWITCH, **(CLOCK if features.has("clock") else {})},
+    "netns": {**_ANYWHERE, **HOST, **BESIDE, **SWITCH, **(CLOCK if features.has("clock") else {})},
     "docker": {**_ANYWHERE, **ENGINE},
 }
-FAULTS: dict[str, Fault] = {**_ANYWHERE, **BESIDE, **SWITCH, **CLOCK, **ENGINE}
+FAULTS: dict[str, Fault] = {**_ANYWHERE, **HOST, **BESIDE, **SWITCH, **CLOCK, **ENGINE}
 
 # What goes on for an hour to see whether anything grows.
 SOAK = (*CONTAINERS, *DRIFT, *AT_ONCE)
