@@ -74,6 +74,7 @@ MUTATIONS = (
         "reconciler/debounce.py",
         "        for scope in looked:\n",
         "        for scope in looked:\n            self.rung.pop(scope, None)\n",
+        kinds="another while",
     ),
     Mutation(
         "an outer end is taken for silent",

@@ -73,12 +73,15 @@ def main() -> int:
         if (file := options.directory / f"{name}.json").exists()
     }
     texts = [sequences(name, run) for name, run in runs.items()]
+    amiss = [f"{name}: did not come to its end" for name in _SEQUENCES if name not in runs]
     for name, title in _MEASURED.items():
         files = sorted(options.directory.glob(f"{name}*.txt"))
         if lines := [line for file in files for line in file.read_text().splitlines()]:
             texts.append(measured(title, lines))
+        else:
+            amiss.append(f"{name}: measured nothing")
     insert(_RELIABILITY, "\n\n".join(texts))
-    amiss = [each for name, run in runs.items() for each in lacking(name, run)]
+    amiss += [each for name, run in runs.items() for each in lacking(name, run)]
     for each in amiss:
         print(each, file=sys.stderr)
     return FAILED if amiss else OK
