@@ -141,15 +141,19 @@ class Findings:
     def _judge(self, done: Pass, scope: frozenset[NsKey] | None) -> None:
         # What a pass says of a container that stopped or started meanwhile is no news.
         plane = self._roster.facts.plane
-        known = {plane, *self._roster.containers} - self._changed
+        containers, wirings = self._roster.containers, self._roster.wirings
         judged = {} if self._all_changed else judge(done, self.ledger)
-        judged = {key: status for key, status in judged.items() if key.ns in known}
+        judged = {
+            key: status
+            for key, status in judged.items()
+            if key.ns == plane or (key.ns in containers and key.ns not in self._changed)
+        }
         looked = [key for key in done.desired.resources if key.ns == plane]
         for status in self.board.put(judged, scope, looked):
             words = {"key": str(status.key), "state": status.state, "reason": status.message}
             log.warning("not_ready", **words)
-        for wanted in self._roster.wirings.values():
-            self.board.expect(wanted.parts)  # what nobody has looked at yet is not as declared
+        for ns in wirings if scope is None else {plane, *scope} & wirings.keys():
+            self.board.expect(wirings[ns].parts)  # what nobody looked at yet is not as declared
         about = {key.ns for key in judged}.union(self.readiness.told() if scope is None else scope)
         in_sync = self._engines.in_sync
         self.readiness.settle({ns: in_sync and self.board.ready(ns) for ns in about})

@@ -92,7 +92,6 @@ def _all(work: Sequence[Work], options: argparse.Namespace) -> int:
             "ended": time.strftime("%Y-%m-%d", time.gmtime()),
             "seconds": round(time.monotonic() - started),
             "kernel": features.kernel(),
-            "kinds": work[0][2].kinds,
             "reports": [asdict(report) for report in reports],
         }
         options.json.write_text(json.dumps(told) + "\n")

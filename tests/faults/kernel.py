@@ -23,9 +23,6 @@ from typing import Any
 
 from tests.kernel.lab import CLONE_NEWNET
 
-RELINK_PROTOCOL = 158  # of the routes that Relink makes: docs/how-it-works.md
-
-
 _GTXCSUM = 0x16  # ETHTOOL_GTXCSUM, linux/ethtool.h
 _SIOCETHTOOL = 0x8946  # linux/sockios.h
 _MNT_DETACH = 2  # umount2(2)
