@@ -8,6 +8,7 @@ import socket
 from dataclasses import replace
 
 from actuators.requests import Feature, Numbers, Request
+from actuators.transport import number
 from model import netlink as nl
 from model.keys import link_key
 from model.netem import Netem
@@ -80,11 +81,14 @@ def _need_seed(descriptor: int, index: int) -> None:
     told = False
     with socket.socket(fileno=os.dup(descriptor)) as sock:
         sock.settimeout(10)
-        sock.send(request)
+        sequence = number()
+        sock.send(nl.numbered(request, sequence))
         done = False
         while not done:
             data = sock.recv(256 * 1024)
-            for kind, _flags, _sequence, start, end in nl.messages(data):
+            for kind, _flags, answered, start, end in nl.messages(data):
+                if answered != sequence:
+                    continue
                 done |= kind in (nl.NLMSG_DONE, nl.NLMSG_ERROR)
                 if kind == nl.RTM_NEWQDISC and nl.TCM.unpack_from(data, start)[1] == index:
                     found = nl.attributes(data, start + nl.TCM.size, end)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import socket
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +19,9 @@ _BATCH = 100
 # A batch must fit into the send buffer, whose default is as large (net.core.wmem_default): a netem
 # with two tables takes 16 KiB.
 _BYTES = 100 * 1024
-_SEQUENCE = struct.Struct("=I")
+# An answer that came too late for its request is none to the next; who only asks over the same
+# sockets numbers up to 2**31 (observers/netlink.py).
+_numbers = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,24 +88,25 @@ def _call(request: Request, sock: socket.socket) -> Answer:
 
 
 def _batch(requests: Sequence[Request], sock: socket.socket) -> list[Answer]:
-    buffer = bytearray()
-    for sequence, request in enumerate(requests, start=1):
-        at = len(buffer)
-        buffer += request.message
-        _SEQUENCE.pack_into(buffer, at + 8, sequence)
+    numbers = [number() for _ in requests]
+    asked = dict(zip(numbers, requests, strict=True))
     answers: dict[int, Answer] = {}
     try:
-        sock.send(buffer)
+        sock.send(b"".join(nl.numbered(each.message, n) for n, each in asked.items()))
         while len(answers) < len(requests):
             data = sock.recv(65536)
             for kind, flags, sequence, start, end in nl.messages(data):
-                if kind == nl.NLMSG_ERROR and 0 < sequence <= len(requests):
+                if kind == nl.NLMSG_ERROR and sequence in asked:
                     code, words = nl.decode_error(data, start, end, flags)
-                    answers[sequence] = Answer(requests[sequence - 1], code, words)
+                    answers[sequence] = Answer(asked[sequence], code, words)
     except OSError as error:
         # ENOBUFS: answers were lost; a timeout: the kernel owes us one. Either way it is not known
         # what happened, and the next look will tell.
         code = error.errno or errno.ETIMEDOUT
-        lost = [n for n in range(1, len(requests) + 1) if n not in answers]
-        answers.update((n, Answer(requests[n - 1], code)) for n in lost)
-    return [answers[n] for n in range(1, len(requests) + 1)]
+        answers.update((n, Answer(asked[n], code)) for n in asked.keys() - answers.keys())
+    return [answers[n] for n in numbers]
+
+
+def number() -> int:
+    """Return a sequence number that no earlier message over the same socket has."""
+    return 2**31 | next(_numbers) & 0x7FFFFFFF

@@ -152,6 +152,11 @@ def message(kind: int, flags: int, *parts: bytes) -> bytes:
     return HEADER.pack(16 + len(body), kind, flags | NLM_F_REQUEST, 0, 0) + body
 
 
+def numbered(request: bytes, sequence: int) -> bytes:
+    """Give a message a sequence number, which its answers will have."""
+    return request[:8] + U32.pack(sequence) + request[12:]
+
+
 def attributes(data: bytes, start: int, end: int) -> dict[int, bytes]:
     """Decode the attributes between two offsets: type without its flags → payload."""
     found: dict[int, bytes] = {}

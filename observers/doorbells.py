@@ -33,6 +33,7 @@ _GROUPS = (
 _NFNLGRP_NFTABLES = 7  # linux/netfilter/nfnetlink.h
 _NETLINK_ADD_MEMBERSHIP = 1  # linux/netlink.h
 _SO_RCVBUFFORCE = 33  # asm-generic/socket.h; needs CAP_NET_ADMIN
+_AT_ONCE = 500  # messages, so that whoever rings without end keeps nobody from all else
 _BUFFER = 8 * 1024 * 1024  # a thousand links made at once ring some ten thousand times
 _AF_BRIDGE = 7
 _LINK_EVENTS = (nl.RTM_NEWLINK, nl.RTM_DELLINK)
@@ -123,13 +124,15 @@ class KernelDoorbell:
         if self._containers.get(number) == ns:
             del self._containers[number]
 
-    def heard(self) -> Iterator[Rang | RangLink | Deaf]:
-        """Yield what rang since the last call, without waiting."""
-        for sock in self._sockets:
-            yield from self._heard(sock)
+    def heard(self) -> list[Rang | RangLink | Deaf]:
+        """Return what rang since the last call, each once, without waiting.
+
+        After a storm it is only the beginning; the descriptor stays ready to read then.
+        """
+        return list(dict.fromkeys(rang for sock in self._sockets for rang in self._heard(sock)))
 
     def _heard(self, sock: socket.socket) -> Iterator[Rang | RangLink | Deaf]:
-        while True:
+        for _ in range(_AT_ONCE):
             try:
                 data, control, _flags, _from = sock.recvmsg(65536, 64)
             except BlockingIOError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import itertools
 import os
 import socket
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,9 @@ from model import netlink as nl
 
 _RECEIVE = 256 * 1024  # the kernel fills at most 32 KiB of a dump at a time (net/netlink)
 _DUMP_ATTEMPTS = 5
+# An answer that came too late for its question is none to the next; who makes changes over the same
+# sockets numbers from 2**31 (actuators/transport.py).
+_numbers = itertools.count(1)
 
 
 class DumpError(OSError):
@@ -52,13 +56,16 @@ def dump(sock: socket.socket, request: bytes) -> Iterator[tuple[bytes, int, int]
         DumpError: the kernel refused, or could not give a consistent dump in five attempts.
     """
     for _ in range(_DUMP_ATTEMPTS):
-        sock.send(request)
+        number = next(_numbers) & 0x7FFFFFFF
+        sock.send(nl.numbered(request, number))
         found: list[tuple[bytes, int, int]] = []
         interrupted = False
         done = False
         while not done:
             data = sock.recv(_RECEIVE)
-            for kind, flags, _sequence, start, end in nl.messages(data):
+            for kind, flags, sequence, start, end in nl.messages(data):
+                if sequence != number:
+                    continue
                 interrupted |= bool(flags & nl.NLM_F_DUMP_INTR)
                 if kind == nl.NLMSG_DONE:
                     done = True
@@ -86,14 +93,26 @@ def look_up(
         OSError: the kernel refused for another reason than that the thing does not exist.
     """
     for request in requests:
-        sock.send(request)
+        kind, flags, data, start, end = ask(sock, request)
+        if kind == nl.NLMSG_ERROR:
+            code, words = nl.decode_error(data, start, end, flags)
+            if code not in (errno.ENODEV, errno.ENOENT):
+                raise OSError(code, words or os.strerror(code))
+            yield None
+        else:
+            yield data, start, end
+
+
+def ask(sock: socket.socket, request: bytes) -> tuple[int, int, bytes, int, int]:
+    """Send a request that is answered by one message; return its type, flags, data, start, end.
+
+    Raises:
+        OSError: it could not be sent, or its answer is lost.
+    """
+    number = next(_numbers) & 0x7FFFFFFF
+    sock.send(nl.numbered(request, number))
+    while True:
         data = sock.recv(_RECEIVE)
-        for kind, flags, _sequence, start, end in nl.messages(data):
-            if kind == nl.NLMSG_ERROR:
-                code, words = nl.decode_error(data, start, end, flags)
-                if code not in (errno.ENODEV, errno.ENOENT):
-                    raise OSError(code, words or os.strerror(code))
-                yield None
-            else:
-                yield data, start, end
-            break
+        for kind, flags, sequence, start, end in nl.messages(data):
+            if sequence == number:
+                return kind, flags, data, start, end

@@ -9,6 +9,7 @@ import os
 import socket
 
 from model import netlink as nl
+from observers.netlink import ask
 
 NSID, PID, FD = 1, 2, 3  # NETNSA_*, linux/net_namespace.h
 
@@ -29,15 +30,13 @@ def known(sock: socket.socket, which: bytes) -> int:
     Raises:
         OSError: there is no such namespace.
     """
-    sock.send(nl.message(nl.RTM_GETNSID, 0, nl.RTGEN.pack(0), which))
-    data = sock.recv(4096)
-    for kind, flags, _s, start, end in nl.messages(data):
-        if kind == nl.RTM_NEWNSID:
-            found = nl.attributes(data, start + 4, end)
-            return int(nl.I32.unpack(found[NSID])[0])
-        code, words = nl.decode_error(data, start, end, flags)
-        raise OSError(code, words or os.strerror(code))
-    return -1
+    request = nl.message(nl.RTM_GETNSID, 0, nl.RTGEN.pack(0), which)
+    kind, flags, data, start, end = ask(sock, request)
+    if kind == nl.RTM_NEWNSID:
+        found = nl.attributes(data, start + 4, end)
+        return int(nl.I32.unpack(found[NSID])[0])
+    code, words = nl.decode_error(data, start, end, flags)
+    raise OSError(code, words or os.strerror(code))
 
 
 def given(sock: socket.socket, which: bytes) -> int:
@@ -49,7 +48,7 @@ def given(sock: socket.socket, which: bytes) -> int:
     number = known(sock, which)
     if number < 0:
         wanted = which + nl.attribute(NSID, nl.I32.pack(-1))
-        sock.send(nl.message(nl.RTM_NEWNSID, nl.NLM_F_ACK, nl.RTGEN.pack(0), wanted))
-        sock.recv(4096)  # refused or not: what is known then tells
+        request = nl.message(nl.RTM_NEWNSID, nl.NLM_F_ACK, nl.RTGEN.pack(0), wanted)
+        ask(sock, request)  # refused or not: what is known then tells
         number = known(sock, which)
     return number

@@ -384,6 +384,13 @@ def _printable_values(
     return event
 
 
+def _count_lost(
+    logger: Log, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Tell with the first line that is read again how many before it were not."""
+    return {**event, "lines_lost": logger.lost} if logger.lost else event
+
+
 def _log_to_stderr(*, verbose: bool) -> None:
     """Log for people on a terminal, as one JSON object a line elsewhere."""
     import logging  # noqa: PLC0415
@@ -396,8 +403,10 @@ def _log_to_stderr(*, verbose: bool) -> None:
         if terminal
         else structlog.processors.JSONRenderer()
     )
+    log = Log(sys.stderr)
     structlog.configure(
         processors=[
+            _count_lost,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=not terminal),
             *([_printable_values] if terminal else []),
@@ -406,5 +415,5 @@ def _log_to_stderr(*, verbose: bool) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.DEBUG if verbose else logging.INFO
         ),
-        logger_factory=lambda *_: Log(sys.stderr),
+        logger_factory=lambda *_: log,
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
+import select
 import sys
 import threading
 from collections.abc import Callable
@@ -12,6 +14,7 @@ from typing import TextIO
 
 OK, FAILED, INTERRUPTED = 0, 1, 130  # 128 + SIGINT, as shells have it
 _OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # write(2)
+_PATIENCE = 1000  # milliseconds that the log waits once for its reader
 
 
 def run(program: str, command: Callable[[], int]) -> int:
@@ -39,28 +42,41 @@ def run(program: str, command: Callable[[], int]) -> int:
 
 
 class Log:
-    """Writes the log, a line at a time; a line that the stream has no room for is lost.
+    """Writes the log, a line at a time; a line that nobody takes is lost.
 
-    Who keeps a network does not end because a disk is full.
+    Who keeps a network does not end because a disk is full, nor stand still because the reader of
+    its log does: an engine that hangs leaves the pipe to it full.
+
+    Attributes:
+        lost: lines, since the last that was written.
     """
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self.lost = 0
+        self._descriptor = stream.fileno()
+        self._room = select.poll()
+        self._room.register(self._descriptor, select.POLLOUT)
+        self._torn = b""  # the end that the last line still lacks
         self._lock = threading.Lock()
 
     def msg(self, message: str) -> None:
-        """Write a line.
+        """Write a line, or count it as lost."""
+        data = f"{message}\n".encode(errors="backslashreplace")
+        with self._lock:  # a line and its end are one, whichever threads log
+            whole = self._torn + data
+            left = self._unwritten(whole)
+            if left != whole:
+                self._torn = b"\n" if left else b""
+            self.lost = self.lost + 1 if left else 0
 
-        Raises:
-            OSError: nobody reads it, and nobody will.
-        """
-        try:
-            with self._lock:  # a line and its end are one, whichever threads log
-                self._stream.write(f"{message}\n")
-                self._stream.flush()
-        except OSError as error:
-            if error.errno not in _OF_OUTPUT:
-                raise
+    def _unwritten(self, data: bytes) -> bytes:
+        """Write data; return what is left of it, if who reads does not go on."""
+        patience = 0 if self.lost else _PATIENCE
+        with contextlib.suppress(OSError):  # no room on the disk, nobody who reads, or ever will
+            while data and self._room.poll(patience):
+                # So much does not wait, once there is room (poll(2), pipe(7)).
+                data = data[os.write(self._descriptor, data[: select.PIPE_BUF]) :]
+        return data
 
     # structlog calls the level by its name.
     debug = info = warning = error = critical = msg

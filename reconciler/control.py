@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import http.client
@@ -23,12 +24,31 @@ class AlreadyRunningError(Exception):
 
 def directory() -> Path:
     """Return where control sockets are: /run/relink, or the user's own where that is not ours."""
-    run = Path("/run/relink")
-    if os.access(run if run.exists() else run.parent, os.W_OK):
-        return run
-    if own := os.environ.get("XDG_RUNTIME_DIR"):
-        return Path(own) / "relink"
-    return Path(tempfile.gettempdir()) / f"relink-{os.getuid()}"
+    run, *others = _candidates()
+    return run if os.access(run if run.exists() else run.parent, os.W_OK) else others[0]
+
+
+def _candidates() -> list[Path]:
+    own = os.environ.get("XDG_RUNTIME_DIR")
+    shared = Path(tempfile.gettempdir()) / f"relink-{os.getuid()}"
+    return [Path("/run/relink"), *([Path(own) / "relink"] if own else []), shared]
+
+
+def _places() -> list[Path]:
+    """Return where a sidecar may answer: one that began when /run could be written, or could not.
+
+    Raises:
+        OSError: somebody else made the directory of now, or may write in it.
+    """
+    owners = (os.geteuid(), 0)
+    places = [directory()]
+    _check_owner(places[0], owners)
+    for other in _candidates():
+        with contextlib.suppress(OSError):  # it may be anybody's; that is no reason to fail
+            _check_owner(other, owners)
+            if other not in places:
+                places.append(other)
+    return places
 
 
 def is_name(instance: str) -> bool:
@@ -42,8 +62,8 @@ def instances() -> list[str]:
     Raises:
         OSError: somebody else made the directory, or may write in it.
     """
-    _check_owner(directory(), (os.geteuid(), 0))
-    return sorted(path.stem for path in directory().glob("*.sock") if _accepts(path))
+    found = (path for place in _places() for path in place.glob("*.sock"))
+    return sorted({path.stem for path in found if _accepts(path)})
 
 
 def _accepts(path: Path) -> bool:
@@ -75,7 +95,7 @@ def _check_owner(where: Path, owners: tuple[int, ...]) -> None:
 
 
 def path_of(instance: str) -> Path:
-    """Return the control socket of an instance."""
+    """Return where the control socket of an instance is put."""
     return directory() / f"{instance}.sock"
 
 
@@ -93,7 +113,7 @@ class Control:
         self._status = status
         self._metrics = metrics
         self._crashes = Crashes() if crashes is None else crashes
-        self._lock = -1
+        self._locks: list[int] = []
         self._runner: Any = None
 
     async def start(self) -> None:
@@ -110,18 +130,7 @@ class Control:
 
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_owner(self._path.parent, (os.geteuid(),))
-        # The lock goes with the process, however it ends; the socket file stays behind a crash.
-        lock = self._path.with_suffix(".lock")
-        self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            self._lock = -1
-            name = self._path.stem
-            raise AlreadyRunningError(
-                f"another Relink runs for instance {name!r}; stop it, or give --instance"
-            ) from None
+        self._take_locks()
         self._path.unlink(missing_ok=True)
 
         def answering(make: Callable[[], web.Response]) -> Handler:
@@ -155,9 +164,31 @@ class Control:
         if self._runner:
             await self._runner.cleanup()
             self._path.unlink(missing_ok=True)
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self._drop_locks()
+
+    def _take_locks(self) -> None:
+        """Be the only one, also where another has begun while /run could be written, or could not.
+
+        A lock goes with the process, however it ends; the socket file stays behind a crash.
+        """
+        file, flags = self._path.with_suffix(".lock"), os.O_CLOEXEC | os.O_NOFOLLOW
+        self._locks.append(os.open(file, os.O_RDWR | os.O_CREAT | flags, 0o600))
+        for other in _places():
+            if other != file.parent:
+                with contextlib.suppress(OSError):  # nobody was ever there
+                    self._locks.append(os.open(other / file.name, os.O_RDONLY | flags))
+        try:
+            for lock in self._locks:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._drop_locks()
+            raise AlreadyRunningError(
+                f"another Relink runs for instance {file.stem!r}; stop it, or give --instance"
+            ) from None
+
+    def _drop_locks(self) -> None:
+        while self._locks:
+            os.close(self._locks.pop())
 
 
 def ask(instance: str) -> dict[str, Any] | None:
@@ -182,15 +213,11 @@ def fetch(instance: str, path: str) -> bytes | None:
     Raises:
         OSError: there is one, and it does not answer within five seconds.
     """
-    _check_owner(directory(), (os.geteuid(), 0))
-    connection = http.client.HTTPConnection("relink", timeout=5)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.settimeout(5)
-    try:
-        sock.connect(str(path_of(instance)))
-    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
-        sock.close()
+    found = (_connection(place / f"{instance}.sock") for place in _places())
+    sock = next((each for each in found if each is not None), None)
+    if sock is None:
         return None
+    connection = http.client.HTTPConnection("relink", timeout=5)
     connection.sock = sock
     try:
         connection.request("GET", path)
@@ -202,3 +229,18 @@ def fetch(instance: str, path: str) -> bytes | None:
         raise OSError(f"the sidecar's answer is no answer: {error}") from error
     finally:
         connection.close()
+
+
+def _connection(path: Path) -> socket.socket | None:
+    """Connect to whoever answers there; None if nobody does."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.settimeout(5)
+    try:
+        sock.connect(str(path))
+    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+        sock.close()
+        return None
+    except OSError:
+        sock.close()
+        raise
+    return sock

@@ -7,7 +7,8 @@ import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import structlog
 
@@ -19,10 +20,12 @@ from reconciler.containers import Roster
 from reconciler.crashes import Crashes
 
 log = structlog.get_logger()
+Answer = TypeVar("Answer")
 
 _AGAIN = 1.0  # seconds until an engine that did not answer is asked again
 _QUIET = 10.0  # seconds without a bell until an engine is asked whether it still answers
 _SOON = 0.1  # seconds until a container that died as we looked is asked for again
+_AT_ONCE = 8  # questions
 
 
 @dataclass(slots=True)
@@ -65,6 +68,7 @@ class Engines:
         self._changed = changed
         self._new_life = new_life
         self._halt = threading.Event()
+        self._few = asyncio.Semaphore(_AT_ONCE)
 
     def runtimes(self) -> list[Runtime]:
         """Return what is listened to."""
@@ -171,13 +175,11 @@ class Engines:
         ids, engine.changed = sorted(engine.changed), set()
         try:
             if relist:  # answers every bell before it too
-                self._listed(engine, await asyncio.to_thread(engine.runtime.list))
+                self._listed(engine, await self._asked(engine.runtime.list))
                 return
             if not ids and not engine.deaf:
-                await asyncio.to_thread(engine.runtime.ping)
-            found = await asyncio.gather(
-                *(asyncio.to_thread(engine.runtime.find, each) for each in ids)
-            )
+                await self._asked(engine.runtime.ping)
+            found = await asyncio.gather(*(self._asked(engine.runtime.find, each) for each in ids))
             for each, container in zip(ids, found, strict=True):
                 self._found(engine, each, container)
         except EngineUnavailableError as error:
@@ -189,6 +191,32 @@ class Engines:
             if engine.again:
                 engine.again.cancel()
             engine.again = self._loop.call_later(_AGAIN, engine.wake.set)
+
+    async def _asked(self, question: Callable[..., Answer], *about: str) -> Answer:
+        """Return an engine's answer, or raise what it raises.
+
+        A thread of asyncio's own would be waited for at the end of the process: as long as an
+        engine hangs, after everything is done.
+        """
+        answer: asyncio.Future[Answer] = self._loop.create_future()
+
+        def settle(settled: Callable[[], None]) -> None:
+            if not answer.done():  # nobody waits for it any more
+                settled()
+
+        def ask() -> None:
+            try:
+                found = question(*about)
+            except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+                settled = partial(answer.set_exception, error)
+            else:
+                settled = partial(answer.set_result, found)
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(settle, settled)
+
+        async with self._few:
+            threading.Thread(target=ask, name="ask", daemon=True).start()
+            return await answer
 
     def _listed(self, engine: _Engine, containers: list[Container]) -> None:
         name = engine.runtime.name

@@ -32,6 +32,7 @@ class Findings:
         commands: which have run, and how they ended.
         connected: every link is as declared, and no engine has kept one back.
         plane_error: why the data plane cannot be looked at, "" when it can.
+        changed: containers whose life began or ended since the last pass did.
     """
 
     def __init__(self, roster: Roster, engines: Engines, runs: Runs) -> None:
@@ -45,7 +46,7 @@ class Findings:
         self.connected = False
         self.plane_error = ""
         self._userspace_told = False
-        self._changed: set[NsKey] = set()  # lives that began or ended since the pass did
+        self.changed: set[NsKey] = set()
         self._all_changed = False
 
     # ------------------------------------------------------------- what may have changed
@@ -53,7 +54,7 @@ class Findings:
     def begin(self) -> None:
         """Before a pass: what it will find counts from now on."""
         self.readiness.begin()
-        self._changed.clear()
+        self.changed.clear()
         self._all_changed = False
 
     def expect(self, ns: NsKey | None) -> None:
@@ -69,7 +70,7 @@ class Findings:
 
     def forget(self, ns: NsKey) -> None:
         """Forget what was learned of a container that stopped, started or restarted."""
-        self._changed.add(ns)
+        self.changed.add(ns)
         self.readiness.forget(ns)
         self.commands = {key: each for key, each in self.commands.items() if key.ns != ns}
         plane, owners = self._roster.facts.plane, self._roster.owners
@@ -146,7 +147,7 @@ class Findings:
         judged = {
             key: status
             for key, status in judged.items()
-            if key.ns == plane or (key.ns in containers and key.ns not in self._changed)
+            if key.ns == plane or (key.ns in containers and key.ns not in self.changed)
         }
         looked = [key for key in done.desired.resources if key.ns == plane]
         for status in self.board.put(judged, scope, looked):

@@ -378,6 +378,7 @@ class Sidecar:
         self.findings.doubt(f"Relink failed: {crash.reason}; its log says where", scope)
 
     async def _one_pass(self, scope: frozenset[NsKey] | None) -> None:
+        self.findings.begin()
         world = replace(self.roster.world(), ended=dict(self.runs.ended))
         begun: list[tuple[Command, int]] = []
         try:
@@ -418,14 +419,14 @@ class Sidecar:
         try:
             if await self._plane_is_another():
                 scope = None
-            self.findings.begin()
             done = await self._loop.run_in_executor(self._executor, work)
         except OSError as error:
             self.metrics.failed(world, scope, self._loop.time() - now)
             self._plane_failed(error)
             self.debounce.done(scope, self._loop.time(), wrote=False)
             return
-        self.metrics.passed(world, scope, done, owners, self._loop.time() - now)
+        changed, seconds = self.findings.changed, self._loop.time() - now
+        self.metrics.passed(world, scope, done, owners, changed=changed, seconds=seconds)
         if scope is None:
             self.roster.recount()
         self.roster.departed.difference_update(departed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Count
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import get_args
 
 import prometheus_client
@@ -80,9 +80,15 @@ class Metrics:
         scope: frozenset[NsKey] | None,
         done: Pass,
         owners: Mapping[str, NsKey],
+        *,
+        changed: Container[NsKey],
         seconds: float,
     ) -> None:
-        """Note what a pass did; `owners` says whose outer end an interface of the plane is."""
+        """Note what a pass did.
+
+        `owners` says whose outer end an interface of the plane is; `changed`, which containers
+        began or ended a life meanwhile: what the pass found in place was in the one before.
+        """
         changes = done.outcome.done if done.outcome else ()
         failures = done.outcome.failures if done.outcome else ()
         for failure in failures:
@@ -94,7 +100,8 @@ class Metrics:
             self._repairs.labels(step.key.type, step.action).inc()
         looked = world.wirings.keys() if scope is None else scope & world.wirings.keys()
         for ns in looked - {_owner(step, world, owners) for step in done.plan.steps}:
-            self._in_place[ns] = world.wirings[ns]
+            if ns not in changed:
+                self._in_place[ns] = world.wirings[ns]
         if scope is None:
             for ns in self._in_place.keys() - world.wirings.keys():
                 del self._in_place[ns]

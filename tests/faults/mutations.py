@@ -97,7 +97,7 @@ MUTATIONS = (
     Mutation(
         "a second sidecar of one name goes to work",
         "reconciler/control.py",
-        "fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)",
         "pass",
     ),
     Mutation(

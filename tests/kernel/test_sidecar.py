@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -143,6 +144,42 @@ def test_a_log_that_has_no_room_ends_nothing(lab: Lab) -> None:
     finally:
         sidecar.kill()
         sidecar.wait()
+    assert lab.link("node_1", "eth0") is None
+
+
+def test_a_log_that_nobody_reads_holds_nothing_up(lab: Lab) -> None:
+    """An engine that hangs leaves the pipe full into which Relink writes its log."""
+    lab.add("node_1", "server")
+    file = lab.config(NET)
+    words = ("--runtime", "netns", "--instance", lab.instance, "--interval", "3600")
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
+    os.write(write, b"\n" * 4096)
+    sidecar = subprocess.Popen(
+        [sys.executable, "-m", "reconciler.cli", *words, "--network-file", str(file)],
+        stderr=write,
+    )
+    os.close(write)
+
+    def repaired() -> bool:
+        lab.ip("node_1", "link", "delete", "eth0")
+        lab.wait_for(lambda: lab.addresses("node_1", "eth0"))
+        return lab.reconcile("status").returncode == 0
+
+    try:
+        lab.wait_for(lambda: lab.addresses("node_1", "eth0"))
+        lab.wait_for(lambda: lab.reconcile("status").returncode == 0)
+        lab.wait_for(repaired)
+        os.read(read, 65536)  # somebody reads on
+        lab.wait_for(repaired)
+        first, *_ = os.read(read, 65536).splitlines()
+        assert json.loads(first)["lines_lost"] >= 3
+        sidecar.send_signal(signal.SIGTERM)
+        assert sidecar.wait(10) == 0
+    finally:
+        sidecar.kill()
+        sidecar.wait()
+        os.close(read)
     assert lab.link("node_1", "eth0") is None
 
 

@@ -163,3 +163,24 @@ def test_nobody_else_is_asked_for_status(place: Path, why: str) -> None:
 @pytest.mark.parametrize("name", ["..", "a/b", "../x", "", "x" * 65, "a\nb", "\x1b[2J", "\ud800"])
 def test_an_instance_names_a_socket_in_its_directory_or_none(place: Path, name: str) -> None:
     assert not control.is_name(name) or control.path_of(name).parent == place
+
+
+def test_a_sidecar_that_began_when_its_directory_could_be_written_is_still_the_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A disk that fails becomes read-only under who runs."""
+    first, second = tmp_path / "run", tmp_path / "own"
+    monkeypatch.setattr(control, "_candidates", lambda: [first, second])
+
+    async def whole() -> None:
+        monkeypatch.setattr(control, "directory", lambda: first)
+        async with serving():
+            monkeypatch.setattr(control, "directory", lambda: second)
+            assert await asyncio.to_thread(control.ask, "x") == {"links": []}
+            assert control.instances() == ["x"]
+            with pytest.raises(control.AlreadyRunningError):
+                await Control("x", dict, lambda: b"").start()
+        async with serving():
+            assert control.instances() == ["x"]
+
+    asyncio.run(whole())

@@ -252,3 +252,50 @@ def test_an_engine_that_hangs_while_nothing_happens_is_not_called_connected(
             await asyncio.gather(*work, return_exceptions=True)
 
     asyncio.run(story())
+
+
+class Hung:
+    """An engine that lists nothing, and then answers nothing until it is let go."""
+
+    name = "hung"
+
+    def __init__(self) -> None:
+        self.asked, self.go_on = threading.Event(), threading.Event()
+
+    def watch(self, ring: Callable[[Doorbell], None], halt: threading.Event) -> None:
+        ring(Connected())
+        halt.wait()
+
+    def list(self) -> list[Container]:
+        return []
+
+    def find(self, id: str) -> Container | None:  # noqa: A002 (as in Runtime)
+        raise AssertionError(f"{id} is asked for")
+
+    def ping(self) -> None:
+        self.asked.set()
+        assert self.go_on.wait(20), "nobody waits for it, nor lets it go"
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_end_does_not_wait_for_an_engine_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.engines._QUIET", 0.05)
+    roster = Roster(load(Sources((), (), {})).config, Facts(instance="lab", plane=SELF))
+    hung = Hung()
+
+    async def story() -> None:
+        engines = Engines([hung], roster, lambda _ns: None, lambda _ns: None)
+        work = [asyncio.create_task(each) for each in engines.start()]
+        assert await asyncio.to_thread(hung.asked.wait, 10)
+        engines.close()
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+
+    began = time.monotonic()
+    asyncio.run(story())
+    took = time.monotonic() - began
+    hung.go_on.set()
+    assert took < 10, "it hangs for twice as long"
