@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 from tests import ledger
-from tests.lab import features
+from tests.lab import features, revision
 
 # No deadline for a single example, since test machines are shared. Where every change is judged, by
 # the same examples each time; elsewhere by new ones, which is how new faults are found.
@@ -92,7 +92,7 @@ def pytest_terminal_summary(
         terminalreporter.write_line(line)
     if file := config.option.measured:
         with file.open("a") as out:
-            out.writelines(f"{line}\n" for line in config.stash[_MEASURED])
+            out.writelines(f"{line}\n" for line in (revision.line(), *config.stash[_MEASURED]))
     if left_out := config.stash[_LEFT_OUT]:
         names = ", ".join(sorted({each for amiss in left_out.values() for each in amiss}))
         terminalreporter.write_line(

@@ -10,7 +10,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -29,7 +28,7 @@ from tests.faults.shrink import shrink
 from tests.faults.topology import Declared
 from tests.faults.world import World
 from tests.kernel.lab import CLONE_NEWNET, private_run, unshare
-from tests.lab import features
+from tests.lab import features, revision
 
 OK, FAILED = 0, 1
 _PINNED = 2  # of so many sequences on Docker one has a data plane that outlives the sidecar
@@ -88,21 +87,12 @@ def _all(work: Sequence[Work], options: argparse.Namespace) -> int:
             _tell(report, options.runtime)
     if options.json:
         told = {
-            "commit": _commit(),
-            "ended": time.strftime("%Y-%m-%d", time.gmtime()),
+            "of": revision.line(),
             "seconds": round(time.monotonic() - started),
-            "kernel": features.kernel(),
             "reports": [asdict(report) for report in reports],
         }
         options.json.write_text(json.dumps(told) + "\n")
     return FAILED if any(report.violated for report in reports) else OK
-
-
-def _commit() -> str:
-    """Return what was tried: the commit, and whether there was more than is in it."""
-    words = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
 
 
 def _progress(reports: Sequence[Report], sequences: int) -> None:

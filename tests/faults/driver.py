@@ -27,6 +27,9 @@ BEHIND = 5.0  # seconds that status may be behind the kernel on a machine that h
 GROWTH = {"descriptors": 3, "threads": 2, "processes": 1, "rss": 12 * 1024}
 
 
+_EVERYTHING = "everything"
+
+
 class ViolatedError(Exception):
     """An invariant does not hold."""
 
@@ -87,7 +90,8 @@ def run(world: World, seed: int, limits: Limits, told: Told = _unsaid) -> Report
             if len(report.done) >= limits.count or time.monotonic() > end:
                 return
             names = sorted(limits.kinds or OF_RUNTIME[world.engine.runtime])
-            weights = [SHARES.get(name, 1) / (1 + len(report.took.get(name, ()))) for name in names]
+            shares = SHARES[world.engine.runtime]
+            weights = [shares.get(name, 1) / (1 + len(report.took.get(name, ()))) for name in names]
             yield Step(number, choose.choices(names, weights)[0])
 
     _play(world, report, steps(), told)
@@ -124,17 +128,22 @@ def _play(world: World, report: Report, steps: Iterable[Step], told: Told) -> No
             standings = now
             if len(report.done) % OFTEN == 0:
                 foreign = _still(foreign, invariants.foreign(world))
+                _hold(world, report.sizes)
             if len(report.done) % EVERY == 0:
-                report.sizes.append(world.size())
-                kernel.run(
-                    *world.engine.words(world.file, "--dry-run")
-                )  # another pass finds nothing: exit code 0
+                _finds_nothing(world)
+        _still(foreign, invariants.foreign(world))
+        _finds_nothing(world)
         _hold(world, report.sizes)
     except Exception as error:  # noqa: BLE001 - whatever goes wrong is a finding
         report.violated = f"{error}\n{world.log_tail()}"
     finally:
         report.fights = world.log_text().count('"event": "fighting"')
         world.close()
+
+
+def _finds_nothing(world: World) -> None:
+    """See that another pass has nothing to do: exit code 0."""
+    kernel.run(*world.engine.words(world.file, "--dry-run"))
 
 
 def _let_happen(world: World, name: str) -> Touched:
@@ -158,29 +167,37 @@ def _settle(world: World, touched: set[str]) -> Standings:
         wrong = differs or _said(world, status)
         if not wrong:
             return invariants.standings(world, looks)
-        patience = FOUGHT if _is_fought_over(status) else 0.0
+        patience = FOUGHT if _are_fought_over(status, wrong) else 0.0
         if time.monotonic() > end + patience:
             raise ViolatedError(f"not within {world.seconds} s (touched {touched}): {wrong}")
         world.wait(end + patience)
         looks = invariants.look_again(world, looks, touched, wrong)
 
 
-def _is_fought_over(status: dict[str, Any] | None) -> bool:
-    return any(link["state"] == "Fighting" for link in (status or {"links": ()})["links"])
+def _are_fought_over(status: dict[str, Any] | None, wrong: Sequence[str]) -> bool:
+    """Tell whether something of what is wrong is taken for a fight."""
+    links = (status or {"links": ()})["links"]
+    fought = [link["key"] for link in links if link["state"] == "Fighting"]
+    return any(key in each for key in fought for each in wrong)
 
 
 def _lies(
     differs: Sequence[str], status: dict[str, Any] | None, before: dict[str, float]
 ) -> dict[str, float]:
-    """Return since when status has called a link Ready that is not as declared; not for long."""
+    """Return since when status has said what is not so, which it may not for long.
+
+    That a link is Ready which is not as declared, or that all are connected though one is not.
+    """
     now = time.monotonic()
     links = status["links"] if status else ()
     ready = {link["key"] for link in links if link["state"] == "Ready"}
     wrong = {key for key in ready if any(each.startswith(f"{key}:") for each in differs)}
+    if status and status["connected"] and differs:
+        wrong.add(_EVERYTHING)
     lies = {key: before.get(key, now) for key in wrong}
     for key, since in lies.items():
         if now - since > BEHIND:
-            raise ViolatedError(f"status has said for {BEHIND} s that {key} is Ready: {differs}")
+            raise ViolatedError(f"status calls {key} Ready, for {BEHIND} s already: {differs}")
     return lies
 
 

@@ -27,6 +27,9 @@ _TOLD = {
     ),
     ROUTER: (f'iifname "lan0" dnat ip to {BEHIND}', 'oifname "lan0" snat ip to 10.0.255.1'),
 }  # fmt: skip
+_MARKED = {PLANE: "10.0.255.2", SERVER: "default 169.254.0.158"}  # the way to the server, and back
+_RULES = 2  # of the way back
+_TABLE = "table inet relink-"
 _ITS_LINK = {PLANE: f"{SERVER}:eth0", SERVER: f"{SERVER}:eth0", ROUTER: f"{ROUTER}:lan0"}
 
 
@@ -52,6 +55,7 @@ def differences(world: World, looks: Looks) -> list[str]:
     """Return how what is there differs from what is declared and possible, empty if not at all."""
     plane = looks[PLANE]
     found = [f"bridge {name} is not there" for name in BRIDGES if name not in plane.links]
+    found += _left(world, PLANE, set(), plane)
     wanted: set[str] = set()
     for container in world.containers:
         seen = looks[container]
@@ -62,6 +66,7 @@ def differences(world: World, looks: Looks) -> list[str]:
         place, devs = world.place(container), [link.inner for link in links]
         found += [f"{container}:{dev}: tx offload" for dev in kernel.offloaded(place, devs)]
         found += _routes(container, links, seen)
+        found += _left(world, container, {route for link in links for route in link.routes}, seen)
         known = {link.inner for link in links} | {"lo", *_MINE, *PASSING}
         known |= {world.beside.get(container, "lo")}
         found += [f"{container}: orphan {name}" for name in sorted(seen.links.keys() - known)]
@@ -89,16 +94,30 @@ def _ports(world: World, plane: Seen) -> Iterator[str]:
                 yield f"{container}:{link.inner}: its port is {is_}, not {should}"
 
 
+def _left(world: World, name: str, declared: set[str], seen: Seen) -> Iterator[str]:
+    """Yield what has Relink's mark and nothing declares."""
+    translates = world.declared.translates
+    known = declared | ({_MARKED[name]} if translates and name in _MARKED else set())
+    yield from (f"{name}: orphan route {route}" for route in sorted(seen.marked - known))
+    most = _RULES if translates and name == SERVER else 0
+    if seen.marked_rules > most:
+        yield f"{name}: {seen.marked_rules} rules of ours, not {most}"
+
+
 def _policy(world: World, looks: Looks) -> Iterator[str]:
     targets = kernel.redirected(list(CABLE), world.place())
     for (end, other), target in zip(CABLE.items(), targets, strict=True):
         if target != other:
             link = f"{SERVER if end == 'cable-s' else ROUTER}:p0"
             yield f"{link}: what arrives on {end} goes to {target or 'nowhere'}, not {other}"
-    for name, words in _TOLD.items() if world.declared.translates else ():
-        told = kernel.translated(world.place(name)) + looks[name].ways
-        lacking = (each for each in words if each not in told)
-        yield from (f"{_ITS_LINK[name]}: {name} lacks {each!r}" for each in lacking)
+    for name, words in _TOLD.items():
+        tables = kernel.translated(world.place(name))
+        told = tables + looks[name].ways
+        if (is_ := tables.count(_TABLE)) != (should := int(world.declared.translates)):
+            yield f"{_ITS_LINK[name]}: {name} has {is_} tables of ours, not {should}"
+        if world.declared.translates:
+            lacking = (each for each in words if each not in told)
+            yield from (f"{_ITS_LINK[name]}: {name} lacks {each!r}" for each in lacking)
 
 
 def _link(link: Link, seen: Seen, plane: Seen, mode: str) -> Iterator[str]:

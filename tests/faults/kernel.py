@@ -26,6 +26,7 @@ from tests.kernel.lab import CLONE_NEWNET
 _GTXCSUM = 0x16  # ETHTOOL_GTXCSUM, linux/ethtool.h
 _SIOCETHTOOL = 0x8946  # linux/sockios.h
 _MNT_DETACH = 2  # umount2(2)
+_OURS = "158"  # rtm_protocol and FRA_PROTOCOL of what Relink adds (model/ownership.py)
 _PATIENCE = 10.0  # seconds
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -157,11 +158,15 @@ class Seen:
         links: by name, as `ip -d -s link` and `ip -d addr` tell.
         routes: `what via`, of the main table.
         ways: `what via dev` of every table, and the rules, as text.
+        marked: `what via` of every table, of routes with Relink's protocol number.
+        marked_rules: how many rules have it.
     """
 
     links: dict[str, dict[str, Any]]
     routes: frozenset[str]
     ways: str
+    marked: frozenset[str]
+    marked_rules: int
 
     def addresses(self, dev: str) -> frozenset[str]:
         """Return the addresses of a link that are not link-local."""
@@ -192,7 +197,9 @@ def seen(
     ways = [f"{_route(row)} dev {row.get('dev', '')}" for row in routes]
     ways += [" ".join(f"{key} {value}" for key, value in row.items()) for row in rules]
     main = frozenset(_route(row) for row in routes if row["table"] == "main")
-    return Seen(named, main, "\n".join(ways))
+    marked = frozenset(_route(row) for row in routes if row.get("protocol") == _OURS)
+    ours = sum(row.get("protocol") == _OURS for row in rules)
+    return Seen(named, main, "\n".join(ways), marked, ours)
 
 
 def _route(row: dict[str, Any]) -> str:

@@ -89,6 +89,28 @@ MUTATIONS = (
         "        stale = set[Key]()\n",
     ),
     Mutation(
+        "routes, rules and tables that are not declared any more stay",
+        "reconciler/diff.py",
+        "if switched or link_of(key) not in going | self.remade:",
+        "if switched:",
+        kinds="file",
+    ),
+    Mutation(
+        "each look leaves a descriptor open",
+        "reconciler/loop.py",
+        "        self.findings.begin()\n",
+        "        self.findings.begin()\n        __import__('os').dup(2)\n",
+        kinds="down",
+    ),
+    Mutation(
+        "each look is remembered",
+        "reconciler/loop.py",
+        "        self.findings.begin()\n",
+        "        self.findings.begin()\n"
+        "        self.__dict__.setdefault('seen', []).append(bytearray(1 << 17))\n",
+        kinds="down",
+    ),
+    Mutation(
         "addresses are different in each life of Relink",
         "model/addressing.py",
         'seed = f"{instance}\\0{owner}\\0{dev}".encode()',

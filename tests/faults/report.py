@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.driver import Report, Step, table
-from tests.faults.kinds import OF_RUNTIME
-from tests.faults.kinds.engine import ENGINE
+from tests.faults.kinds import LEAST
 
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
 OK, FAILED = 0, 1
@@ -33,10 +32,8 @@ class Part:
 
 
 _SEQUENCES = {
-    "netns": Part("Plain network namespaces", dict.fromkeys(OF_RUNTIME["netns"], 50)),
-    "docker": Part(
-        "Docker", {**dict.fromkeys(OF_RUNTIME["docker"], 0), **dict.fromkeys(ENGINE, 20)}
-    ),
+    "netns": Part("Plain network namespaces", LEAST["netns"]),
+    "docker": Part("Docker", LEAST["docker"]),
     "minutes": Part("Relink stopped for a minute each time", {"stopped for a while": 50}),
     "clock": Part("A clock that is set, on a kernel of its own", {"clock set": 50}),
 }
@@ -46,17 +43,16 @@ _MEASURED = {
     "crashes": "SIGKILL at every message of every example",
     "fuzz": "Whatever comes from outside, changed at random",
 }
+_OF = "Commit "  # as revision.line() begins
 _EXECUTIONS = re.compile(r"(\d+) executions, (\d+) refused, (\d+) s")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Some sequences: of which commit, when it ended, how long it took, on which kernel."""
+    """Some sequences: of what (revision.line()), and how many seconds they took."""
 
-    commit: str
-    ended: str
+    of: str
     seconds: int
-    kernel: str
     reports: tuple[Report, ...]
 
 
@@ -94,7 +90,7 @@ def read(file: Path) -> Run:
     for row in told["reports"]:
         row["done"] = [Step(**step) for step in row["done"]]
         reports.append(Report(**row))
-    return Run(told["commit"], told["ended"], told["seconds"], told["kernel"], tuple(reports))
+    return Run(told["of"], told["seconds"], tuple(reports))
 
 
 def lacking(name: str, run: Run) -> Iterator[str]:
@@ -119,8 +115,7 @@ def sequences(name: str, run: Run) -> str:
     what = (
         f"{events} faults, {of_seeds}, in {run.seconds / 60:.0f} minutes; violations: {violated}."
     )
-    of = f"Commit {run.commit}, {run.ended}, {run.kernel}."
-    lines = [f"### {title}", "", f"{what} {of}", ""]
+    lines = [f"### {title}", "", f"{what} {run.of}", ""]
     if name == _SOAK:
         return "\n".join([*lines, *_growth(run.reports[0])])
     rows = {fault: row for fault, *row in table(run.reports)}
@@ -139,8 +134,11 @@ def sequences(name: str, run: Run) -> str:
 def measured(title: str, lines: Sequence[str]) -> str:
     """Return what tests measured, those of the same name that count executions together."""
     counts: dict[str, list[int]] = {}
+    of = [line for line in lines if line.startswith(_OF)]
     told = []
     for line in lines:
+        if line in of:
+            continue
         name, _, words = line.removeprefix("test_").partition(": ")
         if found := _EXECUTIONS.search(words):
             before = counts.setdefault(name.partition("[")[0], [0, 0, 0])
@@ -151,7 +149,7 @@ def measured(title: str, lines: Sequence[str]) -> str:
     for name, (tried, refused, seconds) in counts.items():
         words = f"{tried} executions, {refused} refused, {seconds} s, none crashed"
         told.append(f"- {name.replace('_', ' ')}: {words}")
-    return "\n".join([f"### {title}", "", *told])
+    return "\n".join([f"### {title}", "", *dict.fromkeys(of), "", *told])
 
 
 def _sizes(reports: Sequence[Report]) -> list[str]:

@@ -112,9 +112,14 @@ class World:
         """Put things that are not ours into a namespace that is new."""
         self.lives[name] = self.lives.get(name, 0) + 1
         place = self.engine.path(name)
-        kernel.ip(("link set lo up", *FOREIGN), place)
+        if refused := kernel.ip(("link set lo up", *FOREIGN), place):
+            raise RuntimeError(f"{name}: {refused}")
         kernel.told(place, "tc", "-force", "-batch", "-", lines=FOREIGN_FILTER)
         self.put_table(name)
+        has = kernel.told(place, "nft", "list", "tables")
+        has += kernel.told(place, "tc", "filter", "show", "dev", "mine1", "ingress")
+        if "somebody" not in has or "pref 3 u32" not in has:
+            raise RuntimeError(f"{name} has not what is not ours: {has}")
 
     def put_table(self, name: str) -> None:
         """Put a table of nftables that is not ours into a namespace that has none."""

@@ -37,8 +37,24 @@ SOAK = (*CONTAINERS, *DRIFT, *AT_ONCE)
 
 # Shares by which a kind is chosen: less where it takes long. One that has happened is chosen less
 # often: four times the share makes a kind twice as frequent.
-SHARES: dict[str, float] = {
-    **dict.fromkeys([*RELINK, *BESIDE, *NETLINK, *HOST], 0.09),  # most of them start it again
-    **dict.fromkeys(SWITCH, 1.5),  # only some sequences have Open vSwitch
-    **dict.fromkeys(ENGINE, 100),  # 20 times and more each in a thousand
+SHARES: dict[str, dict[str, float]] = {
+    "netns": {
+        **dict.fromkeys([*RELINK, *BESIDE, *NETLINK, *HOST], 0.09),  # most of them start it again
+        **dict.fromkeys(SWITCH, 1.5),  # only some sequences have Open vSwitch
+    },
+    "docker": {
+        **dict.fromkeys(ENGINE, 100),  # 20 times and more each in a thousand
+        **dict.fromkeys([*RELINK, *NETLINK], 20),  # and each of these, where it is a container
+    },
+}
+
+# How often each kind has to be in a long run. On Docker the kernel's are of a pinned plane.
+LEAST: dict[str, dict[str, int]] = {
+    "netns": dict.fromkeys(OF_RUNTIME["netns"], 50),
+    "docker": {
+        **dict.fromkeys(OF_RUNTIME["docker"], 0),
+        **dict.fromkeys(NETLINK, 1),
+        **dict.fromkeys(RELINK, 2),
+        **dict.fromkeys(ENGINE, 20),
+    },
 }

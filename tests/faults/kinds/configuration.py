@@ -6,18 +6,24 @@ from dataclasses import replace
 
 from tests.faults.kinds.fault import Fault, Touched, until
 from tests.faults.world import World
+from tests.lab import features
+
+# Debian's User Mode Linux (6.1) has no NAT in nftables.
+_TRANSLATES = [] if features.guest() == "uml" else ["translates"]
 
 
 def change(world: World) -> Touched:
     """Declare something else."""
     now = world.declared
-    kind = world.random.choice(["mtu", "third", "routed", "extra"])
+    kind = world.random.choice(["mtu", "third", "routed", "extra", *_TRANSLATES])
     if kind == "mtu":
         world.declare(replace(now, mtu=2900 - now.mtu))  # 1500 and 1400
     elif kind == "third":
         world.declare(replace(now, third=1 - now.third))
     elif kind == "routed":
         world.declare(replace(now, routed=not now.routed))
+    elif kind == "translates":
+        world.declare(replace(now, translates=not now.translates))
     else:
         world.declare(replace(now, extra=not now.extra))
         return {"server"}

@@ -18,6 +18,14 @@ def _do(world: World, lines: Sequence[str], place: str) -> None:
         world.idle.append(f"{lines[-1]}: {told}")
 
 
+def _run(world: World, place: str, *words: str) -> None:
+    """Run a program in a namespace, and note it if it did not do what it should."""
+    try:
+        kernel.run(*kernel.inside(place), *words)
+    except RuntimeError as error:
+        world.idle.append(str(error))
+
+
 def _of_a_link(*lines: str, outer: bool = False) -> Fault:
     """Return a fault that does something to a link; {inner}, {outer}, {bridge}, … are filled in."""
 
@@ -34,6 +42,15 @@ def _of_a_link(*lines: str, outer: bool = False) -> Fault:
         return {container}
 
     return fault
+
+
+def _membership(world: World) -> Touched:
+    if world.declared.mode != "linux":  # else nothing is a port in the kernel's eyes
+        return None
+    links = [link for name in world.containers for link in world.declared.links(name)]
+    link = world.random.choice([link for link in links if link.bridge])
+    _do(world, [f"link set {link.outer} nomaster"], world.place())
+    return {link.container}
 
 
 def _any_link(world: World) -> tuple[str, Link]:
@@ -63,7 +80,7 @@ def _qdisc(world: World) -> Touched:
     container, link = _any_link(world)
     before = world.engine.look(container).links.get(link.inner, {}).get("link_index")
     words = f"qdisc replace dev {link.inner} root tbf rate 10gbit burst 1mb latency 1ms"
-    kernel.run(*kernel.inside(world.place(container)), "tc", *words.split(), check=False)
+    _run(world, world.place(container), "tc", *words.split())
 
     def stays() -> None:
         now = world.engine.look(container).links.get(link.inner, {})
@@ -76,8 +93,7 @@ def _qdisc(world: World) -> Touched:
 
 def _offload(world: World) -> Touched:
     container, link = _any_link(world)
-    words = ("ethtool", "-K", link.inner, "tx", "on")
-    kernel.run(*kernel.inside(world.place(container)), *words, check=False)
+    _run(world, world.place(container), "ethtool", "-K", link.inner, "tx", "on")
     return {container}
 
 
@@ -87,8 +103,7 @@ def _cable(*lines: str) -> Fault:
     def fault(world: World) -> Touched:
         end = world.random.choice(sorted(CABLE))
         for line in lines:
-            words = line.format(end=end).split()
-            kernel.run(*kernel.inside(world.place()), "tc", *words, check=False)
+            _run(world, world.place(), "tc", *line.format(end=end).split())
         return set()
 
     return fault
@@ -98,11 +113,13 @@ def _translation(*lines: str) -> Fault:
     """Return a fault that does something to a table of nftables; {table} is filled in."""
 
     def fault(world: World) -> Touched:
-        where = kernel.inside(world.place(world.random.choice([PLANE, SERVER, ROUTER])))
-        told = kernel.run(*where, "nft", "list", "tables").split()
+        if not world.declared.translates:
+            return None
+        place = world.place(world.random.choice([PLANE, SERVER, ROUTER]))
+        told = kernel.run(*kernel.inside(place), "nft", "list", "tables").split()
         table = next((word for word in told if word.startswith("relink-")), "none")
         for line in lines:  # it is not there while the container is new
-            kernel.run(*where, "nft", *line.format(table=table).split(), check=False)
+            _run(world, place, "nft", *line.format(table=table).split())
         return set()
 
     return fault
@@ -111,7 +128,7 @@ def _translation(*lines: str) -> Fault:
 def _everything_translating(world: World) -> Touched:
     """Somebody flushes all of nftables, what is theirs too, which they put there again."""
     name = world.random.choice([PLANE, SERVER, ROUTER])
-    kernel.run(*kernel.inside(world.place(name)), "nft", "flush", "ruleset", check=False)
+    _run(world, world.place(name), "nft", "flush", "ruleset")
     world.put_table(name)
     return set()
 
@@ -120,6 +137,8 @@ def _way_back(*lines: str) -> Fault:
     """Return a fault that does something to how answers of what is forwarded leave the server."""
 
     def fault(world: World) -> Touched:
+        if not world.declared.translates:
+            return None
         _do(world, lines, world.place(SERVER))
         return set()
 
@@ -201,7 +220,7 @@ DRIFT: dict[str, Fault] = {
     "table of nftables flushed": _translation("flush table inet {table}"),
     "rule of the way back deleted": _way_back("rule delete ipproto tcp sport 80"),
     "way back deleted": _way_back("route flush table all proto 158 default"),
-    "bridge membership removed": _of_a_link("link set {outer} nomaster", outer=True),
+    "bridge membership removed": _membership,
     "plugged into another bridge": _of_a_link(
         "link add foreign0 type bridge", "link set {outer} master foreign0", outer=True
     ),

@@ -47,10 +47,20 @@ def _mended(world: World, when: str) -> None:
         AssertionError: it does not become so; with what differs.
     """
     end = time.monotonic() + world.seconds
-    while wrong := invariants.differences(world, invariants.look(world)):
+    while wrong := invariants.differences(world, invariants.look(world)) or _not_ready(world):
         if time.monotonic() > end:
             raise AssertionError(f"not as declared {when}: {wrong}")
         world.wait(end)
+
+
+def _not_ready(world: World) -> list[str]:
+    """Return which links status does not call Ready, of containers that run."""
+    links = (world.engine.status() or {"links": ()})["links"]
+    ready = {link["key"] for link in links if link["state"] == "Ready"}
+    wanted = {
+        f"{name}:{link.inner}" for name in world.containers for link in world.declared.links(name)
+    }
+    return sorted(f"{key}: not Ready" for key in wanted - ready)
 
 
 @contextmanager
@@ -172,12 +182,12 @@ def _network_of_the_engine(world: World) -> Touched:
 
 def _says_so(world: World) -> None:
     """See that status tells of an engine that is away."""
+    until(lambda: _away(world), "status says that the engine is away")
 
-    def away() -> bool:
-        status = world.engine.status()
-        return status is not None and status["engines"].get("docker") != "connected"
 
-    until(away, "status says that the engine is away")
+def _away(world: World) -> bool:
+    status = world.engine.status()
+    return status is not None and status["engines"].get("docker") != "connected"
 
 
 def _engine_killed(world: World) -> Touched:
@@ -248,6 +258,19 @@ def _engine_hung(world: World) -> Touched:
         engine.daemon.signal(signal.SIGCONT)
     _run_again(world, name)
     return touched | {name}
+
+
+def _engine_hung_in_silence(world: World) -> Touched:
+    """It is asked after 10 s whether it still answers, and has 10 s for that."""
+    engine = _docker(world)
+    engine.daemon.signal(signal.SIGSTOP)
+    try:
+        until(lambda: _away(world), "status says that the engine does not answer", _LONG)
+        touched = _drift(world)
+        _mended(world, "while the engine hangs")
+    finally:
+        engine.daemon.signal(signal.SIGCONT)
+    return touched
 
 
 # ---------------------------------------------------------------------------- its socket
@@ -435,6 +458,7 @@ ENGINE: dict[str, Callable[[World], Touched]] = {
     "engine restarted, and containers with it": _engine_restarted_with_containers,
     "engine killed, and containers with it": _engine_killed_with_containers,
     "engine hung": _engine_hung,
+    "engine hung in silence": _engine_hung_in_silence,
     "engine's socket replaced": _socket_replaced,
     "engine's socket away": _socket_away,
     "event stream cut": _stream_cut,
