@@ -9,9 +9,10 @@ from model import netlink as nl
 from model.keys import Key, NsKey
 from model.ownership import PROTOCOL
 from model.resources import Neighbour
-from observers.netlink import address_text, dump
+from observers.netlink import address_text, dump, occurs
 
 _ALL = nl.message(nl.RTM_GETNEIGH, nl.NLM_F_DUMP, nl.NDMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0))
+_OURS = nl.attribute(nl.NDA_PROTOCOL, bytes([PROTOCOL]))
 
 
 def read_all(ns: NsKey, sock: socket.socket, names: Mapping[int, str]) -> list[Neighbour]:
@@ -22,6 +23,15 @@ def read_all(ns: NsKey, sock: socket.socket, names: Mapping[int, str]) -> list[N
     """
     found = (decode(ns, names, *body) for body in dump(sock, _ALL))
     return [one for one in found if one is not None]
+
+
+def has_ours(sock: socket.socket) -> bool:
+    """Tell whether some have our protocol number, or look so.
+
+    Raises:
+        OSError: the dump failed.
+    """
+    return occurs(sock, _ALL, _OURS)
 
 
 def decode(

@@ -9,11 +9,12 @@ from model.keys import NsKey
 from model.ownership import PROTOCOL
 from model.resources import Rule
 from model.rule import PROTOCOLS, rule
-from observers.netlink import dump
+from observers.netlink import dump, occurs
 
 _ALL = nl.message(
     nl.RTM_GETRULE, nl.NLM_F_DUMP, nl.RTMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0, 0, 0, 0, 0)
 )
+_OURS = nl.attribute(nl.FRA_PROTOCOL, bytes([PROTOCOL]))
 _NONE = nl.U32.pack(0)
 _WHOLE, _EVERY_BIT = nl.U16.pack(0xFFFF), nl.U32.pack(0xFFFFFFFF)
 # Attributes that a rule of this kind has. Those with a value here have it when nobody set it; any
@@ -35,6 +36,15 @@ def read_all(ns: NsKey, sock: socket.socket) -> list[Rule]:
     """
     found = (decode(ns, *body) for body in dump(sock, _ALL))
     return [one for one in found if one is not None]
+
+
+def has_ours(sock: socket.socket) -> bool:
+    """Tell whether some have our protocol number, or look so.
+
+    Raises:
+        OSError: the dump failed.
+    """
+    return occurs(sock, _ALL, _OURS)
 
 
 def decode(ns: NsKey, data: bytes, start: int, end: int) -> Rule | None:

@@ -12,7 +12,7 @@ from typing import cast
 from model import commands, ethtool, nft
 from model.keys import HOST, Key, NsKey
 from model.look import Look
-from model.ownership import is_relink_group, is_table_of
+from model.ownership import is_relink_group
 from model.resources import Address, EthtoolCall, Link, NatTable, Resource, Route
 from model.settings import Which
 from model.snapshot import NamespaceState, Snapshot, assemble
@@ -98,10 +98,12 @@ def _container(ns: NsKey, sock: socket.socket, look: Look) -> NamespaceState:
         (key, way) for key, way in ways.items() if not commands.is_marker(way, look.group)
     )
     more = [*_qdiscs(ns, sock, look, ours, names), *_ethtool(ns, sock, look, ours)]
-    if ns in look.policy or any(is_table_of(look.group, way.table) for way in ways.values()):
+    # What nobody wants any more shows in a look at everything, also where its link is gone.
+    if ns in look.policy or (
+        look.everything and (rules.has_ours(sock) or neighbours.has_ours(sock))
+    ):
         more += _policy(ns, sock, names)
-    # A table that nobody wants any more shows in a look at everything.
-    if ns in look.nat or (look.everything and ours):
+    if ns in look.nat or (look.everything and (ours or ns in look.wired)):
         more += _nat(ns, sock, look)
     resources.update((resource.key, resource) for resource in more)
     return NamespaceState(resources, max((link.index for link in found), default=0) or 1)

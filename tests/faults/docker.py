@@ -20,6 +20,7 @@ from tests.faults.kernel import Seen
 from tests.faults.proxy import Proxy
 from tests.lab.images import ALPINE, RELINK
 
+_IPV6 = {"net.ipv6.conf.default.disable_ipv6": "0"}  # of what is made in it later
 ASIDE = "aside"  # a network of the engine's own
 
 
@@ -77,7 +78,7 @@ class Docker:
             ALPINE, ["sleep", "864000"], name=name, labels=labels, stop_signal="SIGKILL",
             host_config=self.client.create_host_config(
                 network_mode="none", restart_policy={"Name": "always"},
-                sysctls={"net.ipv6.conf.default.disable_ipv6": "0"},
+                sysctls=_IPV6,
             ),
         )  # fmt: skip
         self.client.start(name)
@@ -147,7 +148,7 @@ class Docker:
                 network_mode="none", pid_mode="host", restart_policy={"Name": "always"},
                 cap_add=["SYS_ADMIN", "NET_ADMIN", "NET_BROADCAST"],
                 security_opt=["apparmor=unconfined"],
-                binds=binds,
+                binds=binds, sysctls=_IPV6,
             ),
         )  # fmt: skip
         self.client.start(INSTANCE)

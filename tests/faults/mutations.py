@@ -100,7 +100,6 @@ MUTATIONS = (
         "reconciler/loop.py",
         "        self.findings.begin()\n",
         "        self.findings.begin()\n        __import__('os').dup(2)\n",
-        kinds="down",
     ),
     Mutation(
         "each look is remembered",
@@ -108,7 +107,6 @@ MUTATIONS = (
         "        self.findings.begin()\n",
         "        self.findings.begin()\n"
         "        self.__dict__.setdefault('seen', []).append(bytearray(1 << 17))\n",
-        kinds="down",
     ),
     Mutation(
         "addresses are different in each life of Relink",

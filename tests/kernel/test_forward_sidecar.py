@@ -266,3 +266,28 @@ def test_a_setting_that_may_not_be_written_is_said_in_words(world: Lab) -> None:
     sh("sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
     assert_forwarded(6)
     assert world.reconcile("--network-file", file, "--once").returncode == 0
+
+
+@pytest.mark.parametrize("gone", ["routes", "links"])
+@pytest.mark.parametrize("then", ["without ports", "without links"])
+def test_what_made_a_way_back_goes_though_the_way_went_while_nobody_looked(
+    world: Lab, gone: str, then: str
+) -> None:
+    """Relink was killed, the way to its rules and tables went, and the file is another."""
+    world.converge(PLAIN)
+    before = everything()
+    done = world.converge(NET)
+    rules = [step.after for step in done.plan.steps if step.key.type == "rule"]
+    tables = {str(getattr(rule, "table")) for rule in rules}  # noqa: B009 - of any resource
+    assert tables
+    for ns in ("web_1", "web_2"):
+        if gone == "links":
+            world.ip(ns, "link", "delete", "eth0")
+        for table in tables if gone == "routes" else ():
+            world.ip(ns, "route", "flush", "table", table, check=False)
+            world.ip(ns, "-6", "route", "flush", "table", table, check=False)
+    world.converge(PLAIN if then == "without ports" else "links: []")
+    if then == "without ports":
+        assert everything() == before
+    assert "proto 158" not in sh("ip", "-n", "web_1", "-d", "rule")
+    assert world.preview(PLAIN if then == "without ports" else "links: []").plan.steps == ()
