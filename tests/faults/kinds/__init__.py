@@ -11,7 +11,7 @@ from tests.faults.kinds.drift import AT_ONCE, DRIFT
 from tests.faults.kinds.engine import ENGINE
 from tests.faults.kinds.fault import Fault
 from tests.faults.kinds.host import CLOCK, HOST
-from tests.faults.kinds.netlink import NETLINK
+from tests.faults.kinds.netlink import ENDED, NETLINK
 from tests.faults.kinds.relink import BESIDE, RELINK
 from tests.faults.kinds.switch import SWITCH
 from tests.lab import features
@@ -27,10 +27,17 @@ _ANYWHERE: dict[str, Fault] = {
 
 # By what containers are.
 OF_RUNTIME: dict[str, dict[str, Fault]] = {
-    "netns": {**_ANYWHERE, **HOST, **BESIDE, **SWITCH, **(CLOCK if features.has("clock") else {})},
+    "netns": {
+        **_ANYWHERE,
+        **ENDED,
+        **HOST,
+        **BESIDE,
+        **SWITCH,
+        **(CLOCK if features.has("clock") else {}),
+    },
     "docker": {**_ANYWHERE, **ENGINE},
 }
-FAULTS: dict[str, Fault] = {**_ANYWHERE, **HOST, **BESIDE, **SWITCH, **CLOCK, **ENGINE}
+FAULTS: dict[str, Fault] = {**_ANYWHERE, **ENDED, **HOST, **BESIDE, **SWITCH, **CLOCK, **ENGINE}
 
 # What goes on for an hour to see whether anything grows.
 SOAK = (*CONTAINERS, *DRIFT, *AT_ONCE)
@@ -39,7 +46,8 @@ SOAK = (*CONTAINERS, *DRIFT, *AT_ONCE)
 # often: four times the share makes a kind twice as frequent.
 SHARES: dict[str, dict[str, float]] = {
     "netns": {
-        **dict.fromkeys([*RELINK, *BESIDE, *NETLINK, *HOST], 0.09),  # most of them start it again
+        # Most of them start it again.
+        **dict.fromkeys([*RELINK, *BESIDE, *NETLINK, *ENDED, *HOST], 0.09),
         **dict.fromkeys(SWITCH, 1.5),  # only some sequences have Open vSwitch
     },
     "docker": {

@@ -198,8 +198,12 @@ NETLINK: dict[str, Fault] = {
     "dump interrupted (NLM_F_DUMP_INTR)": _interrupted,
     "outer end busy (EBUSY)": _busy,
     "name taken": _taken,
-    "killed at a message": _ended_at("KILL"),
-    "terminated at a message": _ended_at("TERM"),
     "namespace gone at a message": _gone_at,
     "namespaces gone at once": _gone_at_once,
+}
+
+# Where it is a process of ours: an engine would start it again.
+ENDED: dict[str, Fault] = {
+    "killed at a message": _ended_at("KILL"),
+    "terminated at a message": _ended_at("TERM"),
 }
