@@ -26,9 +26,9 @@ from tests.faults.engines import Named
 from tests.faults.kinds import OF_RUNTIME, SOAK
 from tests.faults.shrink import shrink
 from tests.faults.topology import Declared
-from tests.faults.world import World
+from tests.faults.world import TRANSLATES, World
 from tests.kernel.lab import CLONE_NEWNET, private_run, unshare
-from tests.lab import features, revision
+from tests.lab import revision
 
 OK, FAILED = 0, 1
 _PINNED = 2  # of so many sequences on Docker one has a data plane that outlives the sidecar
@@ -154,8 +154,7 @@ def _sequence(runtime: str, seed: int, limits: Limits, only: Sequence[Step] | No
         os.environ["XDG_RUNTIME_DIR"] = directory
         with _disk(Path(directory)) as disk:
             mode = "linux" if seed % _SWITCHED else "ovs"
-            # Debian's User Mode Linux (6.1) has no NAT in nftables.
-            declared = Declared(mode=mode, translates=features.guest() != "uml")
+            declared = Declared(mode=mode, translates=TRANSLATES)
             world = World(Named(disk), Random(seed), declared=declared)
             return _played(world, seed, limits, only)
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tests.faults.kinds.fault import Fault, Touched, until
-from tests.faults.world import World
-from tests.lab import features
-
-# Debian's User Mode Linux (6.1) has no NAT in nftables.
-_TRANSLATES = [] if features.guest() == "uml" else ["translates"]
+from tests.faults.world import TRANSLATES, World
 
 
 def change(world: World) -> Touched:
     """Declare something else."""
     now = world.declared
-    kind = world.random.choice(["mtu", "third", "routed", "extra", *_TRANSLATES])
+    kinds = ["mtu", "third", "routed", "extra", *(["translates"] if TRANSLATES else [])]
+    kind = world.random.choice(kinds)
     if kind == "mtu":
         world.declare(replace(now, mtu=2900 - now.mtu))  # 1500 and 1400
     elif kind == "third":
