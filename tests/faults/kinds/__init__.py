@@ -11,7 +11,7 @@ from tests.faults.kinds.drift import AT_ONCE, DRIFT
 from tests.faults.kinds.engine import ENGINE
 from tests.faults.kinds.fault import Fault
 from tests.faults.kinds.host import CLOCK, HOST
-from tests.faults.kinds.netlink import ENDED, NETLINK
+from tests.faults.kinds.netlink import NAMED, NETLINK
 from tests.faults.kinds.relink import BESIDE, RELINK
 from tests.faults.kinds.switch import SWITCH
 from tests.lab import features
@@ -29,7 +29,7 @@ _ANYWHERE: dict[str, Fault] = {
 OF_RUNTIME: dict[str, dict[str, Fault]] = {
     "netns": {
         **_ANYWHERE,
-        **ENDED,
+        **NAMED,
         **HOST,
         **BESIDE,
         **SWITCH,
@@ -37,7 +37,7 @@ OF_RUNTIME: dict[str, dict[str, Fault]] = {
     },
     "docker": {**_ANYWHERE, **ENGINE},
 }
-FAULTS: dict[str, Fault] = {**_ANYWHERE, **ENDED, **HOST, **BESIDE, **SWITCH, **CLOCK, **ENGINE}
+FAULTS: dict[str, Fault] = {**_ANYWHERE, **NAMED, **HOST, **BESIDE, **SWITCH, **CLOCK, **ENGINE}
 
 # What goes on for an hour to see whether anything grows.
 SOAK = (*CONTAINERS, *DRIFT, *AT_ONCE)
@@ -47,7 +47,7 @@ SOAK = (*CONTAINERS, *DRIFT, *AT_ONCE)
 SHARES: dict[str, dict[str, float]] = {
     "netns": {
         # Most of them start it again.
-        **dict.fromkeys([*RELINK, *BESIDE, *NETLINK, *ENDED, *HOST], 0.09),
+        **dict.fromkeys([*RELINK, *BESIDE, *NETLINK, *NAMED, *HOST], 0.09),
         **dict.fromkeys(SWITCH, 1.5),  # only some sequences have Open vSwitch
     },
     "docker": {

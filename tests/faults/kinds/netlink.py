@@ -104,7 +104,7 @@ def _gone_at(world: World) -> Touched:
 
 def _gone_at_once(world: World) -> Touched:
     """Namespaces go at any moment after they came, while they are wired or before or after."""
-    if world.engine.plane_goes or len(world.nodes()) >= MOST:
+    if len(world.nodes()) >= MOST:
         return None
     name = f"node_{len(world.nodes()) + 1}"
     for _ in range(5):
@@ -199,11 +199,11 @@ NETLINK: dict[str, Fault] = {
     "outer end busy (EBUSY)": _busy,
     "name taken": _taken,
     "namespace gone at a message": _gone_at,
-    "namespaces gone at once": _gone_at_once,
 }
 
-# Where it is a process of ours: an engine would start it again.
-ENDED: dict[str, Fault] = {
+# Where containers are named namespaces, and Relink a process that nobody else starts again.
+NAMED: dict[str, Fault] = {
+    "namespaces gone at once": _gone_at_once,
     "killed at a message": _ended_at("KILL"),
     "terminated at a message": _ended_at("TERM"),
 }
