@@ -33,7 +33,6 @@ class Look:
         names: the interfaces of the data plane to look up; None for everything there.
         parents: the interface that each stacked link should be a child of.
         features, settings: which offloads and ethtool settings of which link.
-        wired: the namespaces that should have links.
         nat: the namespaces that should have an nft table of ours.
         policy: the namespaces that should have rules or neighbour entries of ours.
         sysctls: the kernel settings of the data plane that something needs.
@@ -49,7 +48,6 @@ class Look:
     parents: Mapping[Key, Key] = field(default_factory=dict)
     features: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
     settings: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
-    wired: frozenset[NsKey] = frozenset()
     nat: frozenset[NsKey] = frozenset()
     policy: frozenset[NsKey] = frozenset()
     qdiscs: frozenset[NsKey] = frozenset()
@@ -76,7 +74,6 @@ def look(
     parents: dict[Key, Key] = {}
     features: dict[Key, tuple[str, ...]] = {}
     settings: dict[Key, tuple[str, ...]] = {}
-    wired: set[NsKey] = set()
     nat: set[NsKey] = set()
     policy: set[NsKey] = set()
     qdiscs: set[NsKey] = set()
@@ -87,8 +84,6 @@ def look(
         key = resource.key
         if key.ns == facts.plane and key.dev:
             devs.add(key.dev)
-        if key.type == "link":
-            wired.add(key.ns)
         match resource:
             case Link(parent=Key() as parent):
                 parents[key] = parent
@@ -121,7 +116,6 @@ def look(
         parents=parents,
         features=features,
         settings=settings,
-        wired=frozenset(wired),
         nat=frozenset(nat),
         policy=frozenset(policy),
         qdiscs=frozenset(qdiscs),

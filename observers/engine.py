@@ -5,15 +5,16 @@ An engine says which containers run; it is never asked about networks, and never
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from model.problems import printable
@@ -73,7 +74,7 @@ class Engine:
     def __init__(self, name: str, path: str) -> None:
         self.name = name
         self.path = self._path = path
-        self._lock = threading.Lock()
+        self._lock, self._opening = threading.Lock(), threading.Lock()
         self._client: APIClient | None = None
         self._known: dict[str, _Known] = {}
 
@@ -93,11 +94,7 @@ class Engine:
             if (seen := known.get(id_)) and seen.container.name == name and _holds(seen)
         }
         if missing := [id_ for id_ in names if id_ not in fresh]:
-            pool = ThreadPoolExecutor(min(_INSPECTORS, len(missing)), "inspect")
-            try:
-                found = [seen for seen in pool.map(self._inspect, missing) if seen]
-            finally:
-                pool.shutdown(cancel_futures=True)
+            found = [seen for seen in _each(self._inspect, missing) if seen]
             fresh |= {seen.container.id: seen for seen in found}
         self._known = fresh
         return sorted(
@@ -195,18 +192,21 @@ class Engine:
         from docker import APIClient  # noqa: PLC0415 (0.1 s: only when needed)
         from docker.constants import MINIMUM_DOCKER_API_VERSION  # noqa: PLC0415
 
-        with self._lock:
-            if self._client is None:
-                url = f"unix://{self._path}"
-                # Asking for the version apart, because a client that fails to find it out by
-                # itself leaves its connection open.
-                asker = APIClient(url, version=MINIMUM_DOCKER_API_VERSION, timeout=TIMEOUT)
-                try:
-                    version = str(asker.version(api_version=False)["ApiVersion"])
-                finally:
-                    asker.close()
-                self._client = APIClient(url, version=version, timeout=TIMEOUT)
-            return self._client
+        with self._opening:  # a lock of its own: who closes must not wait for an answer
+            if client := self._client:
+                return client
+            url = f"unix://{self._path}"
+            # Asking for the version apart, because a client that fails to find it out by itself
+            # leaves its connection open.
+            asker = APIClient(url, version=MINIMUM_DOCKER_API_VERSION, timeout=TIMEOUT)
+            try:
+                version = str(asker.version(api_version=False)["ApiVersion"])
+            finally:
+                asker.close()
+            client = APIClient(url, version=version, timeout=TIMEOUT)
+            with self._lock:
+                self._client = client
+            return client
 
     def _forget(self, client: APIClient | None) -> None:
         """Close a client that failed: the next engine on this socket may be another version."""
@@ -217,6 +217,40 @@ class Engine:
 
     def _located(self, reason: str) -> str:
         return printable(f"{self.name} at {self._path}: {reason}"[:_LONGEST_REASON])
+
+
+def _each(question: Callable[[str], _Known | None], ids: Sequence[str]) -> list[_Known | None]:
+    """Put a question about each id, some at a time; raise what the first to fail raises.
+
+    The threads of an executor would be waited for at the end of the process: as long as an engine
+    hangs.
+    """
+    left: SimpleQueue[str] = SimpleQueue()
+    answers: SimpleQueue[_Known | BaseException | None] = SimpleQueue()
+    for id_ in ids:
+        left.put(id_)
+
+    def ask() -> None:
+        with contextlib.suppress(Empty):
+            while True:
+                id_ = left.get_nowait()
+                try:
+                    answers.put(question(id_))
+                except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+                    answers.put(error)
+
+    for _ in range(min(_INSPECTORS, len(ids))):
+        threading.Thread(target=ask, name="inspect", daemon=True).start()
+    found: list[_Known | None] = []
+    for _ in ids:
+        answer = answers.get()
+        if isinstance(answer, BaseException):
+            with contextlib.suppress(Empty):
+                while True:
+                    left.get_nowait()
+            raise answer
+        found.append(answer)
+    return found
 
 
 def parse(info: Mapping[str, Any], runtime: str) -> Container | None:

@@ -85,8 +85,8 @@ def _exists(name: str) -> bool:
             return next(iter(look_up(sock, [asked]))) is not None
     except OSError as error:
         # Without nfnetlink there is no such socket; without nf_tables it knows no such message
-        # (nfnetlink_rcv_msg() in net/netfilter/nfnetlink.c).
-        if error.errno in (errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP):
+        # (nfnetlink_rcv_msg() in net/netfilter/nfnetlink.c). Who may not ask has made none.
+        if error.errno in (errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM):
             return False
         raise
 

@@ -103,7 +103,7 @@ def _container(ns: NsKey, sock: socket.socket, look: Look) -> NamespaceState:
         look.everything and (rules.has_ours(sock) or neighbours.has_ours(sock))
     ):
         more += _policy(ns, sock, names)
-    if ns in look.nat or (look.everything and (ours or ns in look.wired)):
+    if ns in look.nat or look.everything:
         more += _nat(ns, sock, look)
     resources.update((resource.key, resource) for resource in more)
     return NamespaceState(resources, max((link.index for link in found), default=0) or 1)

@@ -9,12 +9,14 @@ import os
 import select
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import TextIO
 
 OK, FAILED, INTERRUPTED = 0, 1, 130  # 128 + SIGINT, as shells have it
 _OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # write(2)
-_PATIENCE = 1000  # milliseconds that the log waits once for its reader
+_PATIENCE = 1.0  # seconds that the log waits once for its reader
+_MOMENT = 0.01  # seconds until a terminal is written to again that had too little room
 
 
 def run(program: str, command: Callable[[], int]) -> int:
@@ -53,7 +55,7 @@ class Log:
 
     def __init__(self, stream: TextIO) -> None:
         self.lost = 0
-        self._descriptor = stream.fileno()
+        self._descriptor = _unhurried(stream.fileno())
         self._room = select.poll()
         self._room.register(self._descriptor, select.POLLOUT)
         self._torn = b""  # the end that the last line still lacks
@@ -71,15 +73,33 @@ class Log:
 
     def _unwritten(self, data: bytes) -> bytes:
         """Write data; return what is left of it, if who reads does not go on."""
-        patience = 0 if self.lost else _PATIENCE
+        end = time.monotonic() + (0 if self.lost else _PATIENCE)
         with contextlib.suppress(OSError):  # no room on the disk, nobody who reads, or ever will
-            while data and self._room.poll(patience):
-                # So much does not wait, once there is room (poll(2), pipe(7)).
-                data = data[os.write(self._descriptor, data[: select.PIPE_BUF]) :]
+            while data and self._room.poll(max(0, end - time.monotonic()) * 1000):
+                try:
+                    # So much does not wait, once there is room (poll(2), pipe(7)).
+                    data = data[os.write(self._descriptor, data[: select.PIPE_BUF]) :]
+                except BlockingIOError:  # of a terminal: room, and not enough of it
+                    if time.monotonic() > end:
+                        break
+                    time.sleep(_MOMENT)
         return data
 
     # structlog calls the level by its name.
     debug = info = warning = error = critical = msg
+
+
+def _unhurried(descriptor: int) -> int:
+    """Return a descriptor that writes to the same, and does not wait for it where it is a terminal.
+
+    A terminal has room before it has enough for what is written, as a line end is two characters
+    there. Opened anew, since whether it waits is of all who have it open.
+    """
+    if os.isatty(descriptor):
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        with contextlib.suppress(OSError):  # it is of another's: it may wait then
+            return os.open(f"/proc/self/fd/{descriptor}", flags)
+    return descriptor
 
 
 def _open_streams() -> None:

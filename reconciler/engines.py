@@ -45,6 +45,7 @@ class _Engine:
     changed: set[str] = field(default_factory=set)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     again: asyncio.TimerHandle | None = None  # one, however often it was asked in vain
+    few: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
 
 class Engines:
@@ -68,7 +69,6 @@ class Engines:
         self._changed = changed
         self._new_life = new_life
         self._halt = threading.Event()
-        self._few = asyncio.Semaphore(_AT_ONCE)
 
     def runtimes(self) -> list[Runtime]:
         """Return what is listened to."""
@@ -175,11 +175,11 @@ class Engines:
         ids, engine.changed = sorted(engine.changed), set()
         try:
             if relist:  # answers every bell before it too
-                self._listed(engine, await self._asked(engine.runtime.list))
+                self._listed(engine, await self._asked(engine, engine.runtime.list))
                 return
             if not ids and not engine.deaf:
-                await self._asked(engine.runtime.ping)
-            found = await asyncio.gather(*(self._asked(engine.runtime.find, each) for each in ids))
+                await self._asked(engine, engine.runtime.ping)
+            found = await self._found_all(engine, ids)
             for each, container in zip(ids, found, strict=True):
                 self._found(engine, each, container)
         except EngineUnavailableError as error:
@@ -192,7 +192,17 @@ class Engines:
                 engine.again.cancel()
             engine.again = self._loop.call_later(_AGAIN, engine.wake.set)
 
-    async def _asked(self, question: Callable[..., Answer], *about: str) -> Answer:
+    async def _found_all(self, engine: _Engine, ids: Iterable[str]) -> list[Container | None]:
+        """Ask about some containers, about no more of them once there is no answer about one."""
+        find = engine.runtime.find
+        asked = [self._loop.create_task(self._asked(engine, find, each)) for each in ids]
+        try:
+            return await asyncio.gather(*asked)
+        finally:
+            for each in asked:
+                each.cancel()
+
+    async def _asked(self, engine: _Engine, question: Callable[..., Answer], *about: str) -> Answer:
         """Return an engine's answer, or raise what it raises.
 
         A thread of asyncio's own would be waited for at the end of the process: as long as an
@@ -214,7 +224,7 @@ class Engines:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(settle, settled)
 
-        async with self._few:
+        async with engine.few:
             threading.Thread(target=ask, name="ask", daemon=True).start()
             return await answer
 

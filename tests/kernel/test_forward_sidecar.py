@@ -289,5 +289,8 @@ def test_what_made_a_way_back_goes_though_the_way_went_while_nobody_looked(
     world.converge(PLAIN if then == "without ports" else "links: []")
     if then == "without ports":
         assert everything() == before
-    assert "proto 158" not in sh("ip", "-n", "web_1", "-d", "rule")
+    for ns in ("web_1", "web_2"):
+        assert "proto 158" not in sh("ip", "-n", ns, "-d", "rule")
+        if then == "without links":
+            assert "relink-" not in sh("ip", "netns", "exec", ns, "nft", "list", "tables")
     assert world.preview(PLAIN if then == "without ports" else "links: []").plan.steps == ()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 from tests.faults.injection import injected
 from tests.kernel.lab import Lab
@@ -147,17 +152,22 @@ def test_a_log_that_has_no_room_ends_nothing(lab: Lab) -> None:
     assert lab.link("node_1", "eth0") is None
 
 
-def test_a_log_that_nobody_reads_holds_nothing_up(lab: Lab) -> None:
+@pytest.mark.parametrize("where", ["pipe", "terminal"])
+def test_a_log_that_nobody_reads_holds_nothing_up(lab: Lab, where: str) -> None:
     """An engine that hangs leaves the pipe full into which Relink writes its log."""
     lab.add("node_1", "server")
     file = lab.config(NET)
     words = ("--runtime", "netns", "--instance", lab.instance, "--interval", "3600")
-    read, write = os.pipe()
-    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
-    os.write(write, b"\n" * 4096)
+    read, write = os.pipe() if where == "pipe" else pty.openpty()
+    if where == "pipe":
+        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
+        os.write(write, b"\n" * 4096)
+    else:
+        _fill(write)
     sidecar = subprocess.Popen(
         [sys.executable, "-m", "reconciler.cli", *words, "--network-file", str(file)],
         stderr=write,
+        env={**os.environ, "NO_COLOR": "1"},
     )
     os.close(write)
 
@@ -170,10 +180,11 @@ def test_a_log_that_nobody_reads_holds_nothing_up(lab: Lab) -> None:
         lab.wait_for(lambda: lab.addresses("node_1", "eth0"))
         lab.wait_for(lambda: lab.reconcile("status").returncode == 0)
         lab.wait_for(repaired)
-        os.read(read, 65536)  # somebody reads on
+        _read_up(read)  # somebody reads on
         lab.wait_for(repaired)
-        first, *_ = os.read(read, 65536).splitlines()
-        assert json.loads(first)["lines_lost"] >= 3
+        first, *_ = os.read(read, 65536).split(b"\n")
+        lost = json.loads(first)["lines_lost"] if where == "pipe" else int(first.split(b"=")[-1])
+        assert lost >= 3
         sidecar.send_signal(signal.SIGTERM)
         assert sidecar.wait(10) == 0
     finally:
@@ -181,6 +192,21 @@ def test_a_log_that_nobody_reads_holds_nothing_up(lab: Lab) -> None:
         sidecar.wait()
         os.close(read)
     assert lab.link("node_1", "eth0") is None
+
+
+def _fill(descriptor: int) -> None:
+    """Write until there is no room."""
+    os.set_blocking(descriptor, False)
+    for size in (1000, 1):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(descriptor, b"." * size)
+    os.set_blocking(descriptor, True)
+
+
+def _read_up(descriptor: int) -> None:
+    while select.select([descriptor], [], [], 0.1)[0]:
+        os.read(descriptor, 65536)
 
 
 def test_a_namespace_whose_answer_is_lost_is_looked_at_again(lab: Lab) -> None:

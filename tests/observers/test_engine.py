@@ -8,6 +8,7 @@ import os
 import queue
 import shutil
 import signal
+import socket
 import subprocess
 import tarfile
 import tempfile
@@ -335,3 +336,32 @@ def test_a_stopped_process_of_the_engine_does_not_hang_us(
     finally:
         clean.signal(signal.SIGCONT)
     assert engine.list() == []
+
+
+def test_closing_waits_for_no_answer(tmp_path: Path) -> None:
+    """Somebody listens, and says nothing: each question waits as long as it may."""
+    path = tmp_path / "docker.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as silent:
+        silent.bind(str(path))
+        silent.listen(16)
+        engine = Engine("docker", str(path))
+        askers = [threading.Thread(target=_unanswered, args=(engine,)) for _ in range(3)]
+        for each in askers:
+            each.start()
+        silent.settimeout(10)
+        heard = [silent.accept()[0] for _ in range(4)]  # each knocks, and one is let in to ask
+        began = time.monotonic()
+        engine.close()
+        took = time.monotonic() - began
+        for sock in heard:
+            sock.close()
+        silent.settimeout(0.1)
+        while any(each.is_alive() for each in askers):  # who still asks is told nothing at once
+            with contextlib.suppress(TimeoutError):
+                silent.accept()[0].close()
+    assert took < 1
+
+
+def _unanswered(engine: Engine) -> None:
+    with contextlib.suppress(EngineUnavailableError):
+        engine.ping()

@@ -7,7 +7,7 @@ import queue
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -299,3 +299,49 @@ def test_the_end_does_not_wait_for_an_engine_that_hangs(monkeypatch: pytest.Monk
     took = time.monotonic() - began
     hung.go_on.set()
     assert took < 10, "it hangs for twice as long"
+
+
+class Slow(Hung):
+    """Tells of many containers, and answers about none; or of one, and answers at once."""
+
+    def __init__(self, name: str, ids: Iterable[str], *, hangs: bool) -> None:
+        super().__init__()
+        self.name, self._ids, self._hangs = name, ids, hangs
+
+    def watch(self, ring: Callable[[Doorbell], None], halt: threading.Event) -> None:
+        ring(Connected())
+        self.asked.wait(10)  # the list is there
+        for each in self._ids:
+            ring(Changed(each))
+        halt.wait()
+
+    def list(self) -> list[Container]:
+        self.asked.set()
+        return []
+
+    def find(self, id: str) -> Container | None:  # noqa: A002 (as in Runtime)
+        if self._hangs:
+            self.go_on.wait(1)
+            raise EngineUnavailableError(f"no answer about {id}")
+        self.go_on.set()
+        return None
+
+
+def test_an_engine_that_hangs_keeps_no_other_waiting() -> None:
+    roster = Roster(load(Sources((), (), {})).config, Facts(instance="lab", plane=SELF))
+    hung = Slow("hung", [str(n) for n in range(100)], hangs=True)
+    sound = Slow("sound", ["1"], hangs=False)
+
+    async def story() -> float:
+        engines = Engines([hung, sound], roster, lambda _ns: None, lambda _ns: None)
+        began = time.monotonic()
+        work = [asyncio.create_task(each) for each in engines.start()]
+        assert await asyncio.to_thread(sound.go_on.wait, 20)
+        took = time.monotonic() - began
+        engines.close()
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+        return took
+
+    assert asyncio.run(story()) < 1, "as long as one question to the other takes"
