@@ -19,14 +19,14 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
-from tests.faults import daemon, kernel
+from tests.faults import daemon, foreign, kernel
 from tests.faults.docker import Docker
 from tests.faults.driver import Limits, Report, Step, replay, run, table
 from tests.faults.engines import Named
 from tests.faults.kinds import OF_RUNTIME, SOAK
 from tests.faults.shrink import shrink
 from tests.faults.topology import Declared
-from tests.faults.world import TRANSLATES, World
+from tests.faults.world import World
 from tests.kernel.lab import CLONE_NEWNET, private_run, unshare
 from tests.lab import revision
 
@@ -154,7 +154,7 @@ def _sequence(runtime: str, seed: int, limits: Limits, only: Sequence[Step] | No
         os.environ["XDG_RUNTIME_DIR"] = directory
         with _disk(Path(directory)) as disk:
             mode = "linux" if seed % _SWITCHED else "ovs"
-            declared = Declared(mode=mode, translates=TRANSLATES)
+            declared = Declared(mode=mode, translates=foreign.TABLES)
             world = World(Named(disk), Random(seed), declared=declared)
             return _played(world, seed, limits, only)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -158,8 +159,14 @@ class Docker:
         return ("--dataplane", "pinned") if self.pinned else ()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send the sidecar a signal."""
-        self.client.kill(INSTANCE, number.name)
+        """Send the sidecar a signal.
+
+        What the engine sends, whatever it is, makes it start nothing again (moby, daemon/kill.go).
+        """
+        if number in (signal.SIGSTOP, signal.SIGCONT):
+            os.kill(self.pid(), number)
+        else:
+            self.client.kill(INSTANCE, number.name)
 
     def ended(self) -> int:
         """Wait for the sidecar's end; return its exit code."""

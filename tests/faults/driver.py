@@ -10,11 +10,12 @@ from random import Random
 from typing import Any
 
 from tests.faults import invariants, kernel
-from tests.faults.invariants import Foreign, Standings
+from tests.faults.engines import PLANE
+from tests.faults.invariants import Standings
 from tests.faults.kinds import FAULTS, OF_RUNTIME, SHARES
 from tests.faults.kinds.drift import DRIFT
 from tests.faults.kinds.fault import Touched
-from tests.faults.world import World
+from tests.faults.world import OTHER, World
 
 TRIES = 1000  # of faults that cannot happen now, one after the other
 OFTEN, EVERY = 5, 40  # faults between two looks at what is dear to look at, and dearer
@@ -109,7 +110,6 @@ def _play(world: World, report: Report, steps: Iterable[Step], told: Told) -> No
     try:
         world.open()
         standings = _settle(world, set())
-        foreign = invariants.foreign(world)
         for step in steps:
             world.random = Random(f"{report.seed} {step.number}")
             report.done.append(step)
@@ -127,11 +127,11 @@ def _play(world: World, report: Report, steps: Iterable[Step], told: Told) -> No
             _neighbours(standings, now, touched)
             standings = now
             if len(report.done) % OFTEN == 0:
-                foreign = _still(foreign, invariants.foreign(world))
+                _unharmed(world)
                 _hold(world, report.sizes)
             if len(report.done) % EVERY == 0:
                 _finds_nothing(world)
-        _still(foreign, invariants.foreign(world))
+        _unharmed(world)
         _finds_nothing(world)
         _hold(world, report.sizes)
     except Exception as error:  # noqa: BLE001 - whatever goes wrong is a finding
@@ -249,12 +249,11 @@ def _neighbours(before: Standings, now: Standings, touched: set[str]) -> None:
                 raise ViolatedError(f"{container}:{dev} was {was}, and is {is_}")
 
 
-def _still(before: Foreign, now: Foreign) -> Foreign:
-    """See that what is not ours is what it was wherever a namespace lives on, and return it."""
-    for name in before.keys() & now.keys():
-        if before[name] != now[name]:
-            raise ViolatedError(f"in {name[0]}, not ours:\n{before[name]}\n{now[name]}")
-    return now
+def _unharmed(world: World) -> None:
+    """See that what is not ours is what it was, in each namespace."""
+    for name in (PLANE, OTHER, *world.containers):
+        if harm := world.harmed(name):
+            raise ViolatedError(harm)
 
 
 def table(reports: Sequence[Report]) -> list[tuple[str, int, float, float]]:

@@ -6,15 +6,13 @@ import ipaddress
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from tests.faults import kernel
+from tests.faults import foreign, kernel
 from tests.faults.engines import INSTANCE, PLANE
 from tests.faults.kernel import Seen
 from tests.faults.topology import BEHIND, CABLE, ROUTER, SERVER, Link
-from tests.faults.world import FOREIGN_RULE, FOREIGN_SWITCH, OTHER, PASSING, World
+from tests.faults.world import OTHER, PASSING, World
 
 BRIDGES = ("lan", "wan")
-_MINE = ("mine0", "mine1", "mine2")
-_VOLATILE = ("_timer", "promiscuity", "fe80:")  # the last is tentative for a second
 # What forwards and translates, by where it is: words that nft(8) and ip(8) have to tell. And the
 # link that it belongs to.
 _TOLD = {
@@ -67,18 +65,18 @@ def differences(world: World, looks: Looks) -> list[str]:
         found += [f"{container}:{dev}: tx offload" for dev in kernel.offloaded(place, devs)]
         found += _routes(container, links, seen)
         found += _left(world, container, {route for link in links for route in link.routes}, seen)
-        known = {link.inner for link in links} | {"lo", *_MINE, *PASSING}
+        known = {link.inner for link in links} | {"lo", *foreign.LINKS, *PASSING}
         known |= {world.beside.get(container, "lo")}
         found += [f"{container}: orphan {name}" for name in sorted(seen.links.keys() - known)]
     if not found and {SERVER, ROUTER} <= set(world.containers):  # dearer to look at
         found += _policy(world, looks)
     found += [
         f"orphan {name} in {OTHER}"
-        for name in sorted(looks[OTHER].links.keys() - {"lo", *_MINE, *PASSING})
+        for name in sorted(looks[OTHER].links.keys() - {"lo", *foreign.LINKS, *PASSING})
     ]
-    known = wanted | {"lo", *_MINE, *BRIDGES, *PASSING}
+    known = wanted | {"lo", *foreign.LINKS, *BRIDGES, *PASSING}
     if world.declared.mode == "ovs":
-        known |= {"ovs-netdev", FOREIGN_SWITCH}  # the first is of its own datapath
+        known |= {"ovs-netdev", foreign.SWITCH}  # the first is of its own datapath
         if not found:
             found += _ports(world, plane)
     found += [f"orphan {name}" for name in sorted(plane.links.keys() - known)]
@@ -195,33 +193,3 @@ def _standing(row: dict[str, Any]) -> Standing:
     counted = row["stats64"]
     received, sent = counted["rx"]["bytes"], counted["tx"]["bytes"]
     return Standing(row["ifindex"], row["link_index"], received, sent)
-
-
-Foreign = dict[tuple[str, int], str]  # by container and its life: each has a namespace of its own
-
-
-def foreign(world: World) -> Foreign:
-    """Return all that is not ours, as the kernel tells it; without what runs on."""
-    found = {}
-    for name in (PLANE, *world.containers):
-        place = world.place(name)
-        life = world.lives[name]
-        found[name, life] = _foreign(place, _MINE)
-        if name in world.beside:
-            text = _foreign(place, (world.beside[name],))
-            found[f"{name} {text.partition('@')[0]}", life] = text  # by its index, too
-    if world.declared.mode == "ovs":
-        found[FOREIGN_SWITCH, 0] = kernel.switch(FOREIGN_SWITCH)
-    return found
-
-
-def _foreign(place: str, devices: tuple[str, ...]) -> str:
-    lines = [f"addr show dev {name}" for name in devices]
-    lines += [f"route show table all dev {name}" for name in devices]  # of both families
-    lines += ["route show type blackhole proto static", f"rule show priority {FOREIGN_RULE}"]
-    text = kernel.told(place, "ip", "-force", "-batch", "-", lines=lines)
-    if devices == _MINE:
-        text += kernel.told(place, "tc", "filter", "show", "dev", "mine1", "ingress")
-        text += kernel.told(place, "nft", "list", "table", "inet", "somebody")
-    kept = [line for line in text.splitlines() if not any(w in line for w in _VOLATILE)]
-    return "\n".join(kept)

@@ -13,42 +13,14 @@ from pathlib import Path
 from random import Random
 
 from actuators.ovs_daemons import Place
-from tests.faults import kernel
+from tests.faults import foreign, kernel
 from tests.faults.docker import Docker
 from tests.faults.engines import PLANE, Named
 from tests.faults.topology import ROUTER, SERVER, Declared
 from tests.kernel.lab import Monitor
-from tests.lab import features
 from tests.lab.ovs import Tools
 from tests.lab.waiting import until
 
-FOREIGN_RULE = "77"
-FOREIGN = (  # in the data plane and in each container
-    "link add mine0 type bridge",
-    "link add mine1 type veth peer name mine2",
-    *(f"link set {name} addrgenmode none" for name in ("mine0", "mine1", "mine2")),  # no DAD
-    "link set mine1 master mine0 up",
-    "link set mine2 up mtu 1300 alias somebody",
-    "link set mine0 up",
-    "addr add 10.200.0.1/16 dev mine0",
-    "addr add fd00:9::1/64 dev mine0 nodad",
-    "route add 198.51.100.0/24 via 10.200.0.9",
-    "route add blackhole 203.0.113.0/24 proto static",
-    "route add 2001:db8:9::/48 via fd00:9::9 dev mine0",
-    f"rule add fwmark 0x77 lookup 77 priority {FOREIGN_RULE}",
-)
-FOREIGN_TABLE = (
-    "table inet somebody {",
-    "chain theirs { type filter hook input priority 5; ip saddr 198.51.100.9 drop; }",
-    "}",
-)
-FOREIGN_FILTER = (
-    "qdisc add dev mine1 ingress",
-    "filter add dev mine1 ingress pref 3 protocol ip u32 match u32 0 0 flowid 1:1",
-)
-# Debian's User Mode Linux (6.1) has no tables of family inet.
-TRANSLATES = features.guest() != "uml"
-FOREIGN_SWITCH = "mine-ovs"  # a bridge of Open vSwitch, where that runs
 OTHER = "elsewhere"  # a namespace that no link is declared for
 PASSING = ("foreign0", "foreign1", "foreign2", "taken")  # what faults put there themselves
 
@@ -64,6 +36,9 @@ class World:
         seconds: how long a network may take until it is as declared again.
         afterwards: what undoes a fault that lasts until the network is as declared in spite of it.
         lives: how often each namespace was made.
+        theirs: what is not ours in each, as it was told when it was put there: "" for all but what
+            an engine or Open vSwitch has made, which is by its name.
+        furnished: the inode of the data plane that has something of somebody else's.
         idle: why the last fault is none, where it did not come about.
         beside: the interface that somebody else has made in a container, by container.
     """
@@ -77,6 +52,8 @@ class World:
     containers: list[str] = field(default_factory=list)
     beside: dict[str, str] = field(default_factory=dict)
     lives: dict[str, int] = field(default_factory=dict)
+    theirs: dict[str, dict[str, str]] = field(default_factory=dict)
+    furnished: int = 0
     idle: list[str] = field(default_factory=list)
     monitor: Monitor = field(default_factory=Monitor)
     afterwards: list[Callable[[], object]] = field(default_factory=list)
@@ -92,46 +69,66 @@ class World:
 
     def stop(self, name: str) -> None:
         """Stop a container, and all that is in it."""
+        self._leave(name)
         self.engine.stop(name)
         self.containers.remove(name)
         self.beside.pop(name, None)
 
-    def restart(self, name: str) -> None:
+    def restart(self, name: str, times: int = 1) -> None:
         """Stop a container and start it again."""
-        self.engine.restart(name)
+        self._leave(name)
+        for _ in range(times):
+            self.engine.restart(name)
         self.started_again(name)
 
     def started_again(self, name: str) -> None:
         """Put what was in a container into its new life."""
         self.engine.forget(name)
-        if name in self.beside:
-            self.know_beside(name)
         if name == PLANE:
             self.furnish()
         else:
             self._put_foreign(name)
+        if name in self.beside:
+            self.know_beside(name)
 
     def _put_foreign(self, name: str) -> None:
-        """Put things that are not ours into a namespace that is new."""
+        """Put things that are not ours into a namespace that is new, and know what they are."""
         self.lives[name] = self.lives.get(name, 0) + 1
         place = self.engine.path(name)
-        if refused := kernel.ip(("link set lo up", *FOREIGN), place):
-            raise RuntimeError(f"{name}: {refused}")
-        kernel.told(place, "tc", "-force", "-batch", "-", lines=FOREIGN_FILTER)
-        self.put_table(name)
-        tables = kernel.told(place, "nft", "list", "tables")
-        filters = kernel.told(place, "tc", "filter", "show", "dev", "mine1", "ingress")
-        if ("somebody" in tables) != TRANSLATES or "pref 3 u32" not in filters:
-            raise RuntimeError(f"{name} has not what is not ours: {tables}{filters}")
+        foreign.put(place)
+        self.theirs[name] = {"": foreign.told(place)}
 
-    def put_table(self, name: str) -> None:
-        """Put a table of nftables that is not ours into a namespace that has none."""
-        kernel.told(self.engine.path(name), "nft", "-f", "-", lines=FOREIGN_TABLE)
+    def harmed(self, name: str) -> str:
+        """Return what of others' things in a namespace is not what it was, "" if all is."""
+        place = self.engine.path(name)
+        for device, was in self.theirs[name].items():
+            if device == foreign.SWITCH:
+                now = kernel.switch(device)
+            else:
+                now = foreign.told_of(place, device) if device else foreign.told(place)
+            if now != was:
+                return f"in {name}, not ours:\n{was}\n{now}"
+        return ""
+
+    def _leave(self, name: str) -> None:
+        """See once more that nothing of others' has come to harm, before it goes.
+
+        Raises:
+            AssertionError: something has.
+        """
+        if name in self.theirs and (harm := self.harmed(name)):
+            raise AssertionError(harm)
 
     def know_beside(self, name: str) -> None:
         """Learn which interface its engine has given a container: the engine counts them."""
         links = self.engine.look(name).links
-        self.beside[name] = next(each for each in sorted(links) if each.startswith("eth"))
+        device = next(each for each in sorted(links) if each.startswith("eth"))
+        self.beside[name] = device
+        self.theirs[name][device] = foreign.told_of(self.engine.path(name), device)
+
+    def forget_beside(self, name: str) -> None:
+        """Take in that its engine has taken an interface from a container."""
+        del self.theirs[name][self.beside.pop(name)]
 
     def place(self, name: str = PLANE) -> str:
         """Return where the namespace of a container is, or that of the data plane."""
@@ -245,13 +242,15 @@ class World:
         """Put things that are not ours into a data plane that has none yet, once it is there."""
         place = self.place() or "/proc/thread-self/ns/net"
         until(lambda: kernel.is_namespace(place), "there is a data plane")
-        if "mine0" not in kernel.look(self.place()).links:
+        if kernel.inode(place) != self.furnished:
+            self.furnished = kernel.inode(place)
             self._put_foreign(PLANE)
             if self.declared.mode == "ovs":
                 switch = Tools(Place())
                 until(lambda: all(switch.pids()), "Open vSwitch runs")
-                switch.vsctl("add-br", FOREIGN_SWITCH, "--", "set", "bridge", FOREIGN_SWITCH,
+                switch.vsctl("add-br", foreign.SWITCH, "--", "set", "bridge", foreign.SWITCH,
                              "datapath_type=netdev", "external_ids:owner=somebody")  # fmt: skip
+                self.theirs[PLANE][foreign.SWITCH] = kernel.switch(foreign.SWITCH)
 
     def close(self) -> None:
         """End all of it, by the names that it was given."""

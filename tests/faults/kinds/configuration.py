@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tests.faults import foreign
 from tests.faults.kinds.fault import Fault, Touched, until
-from tests.faults.world import TRANSLATES, World
+from tests.faults.world import World
 
 
 def change(world: World) -> Touched:
     """Declare something else."""
     now = world.declared
-    kinds = ["mtu", "third", "routed", "extra", *(["translates"] if TRANSLATES else [])]
+    kinds = ["mtu", "third", "routed", "extra", *(["translates"] if foreign.TABLES else [])]
     kind = world.random.choice(kinds)
     if kind == "mtu":
         world.declare(replace(now, mtu=2900 - now.mtu))  # 1500 and 1400

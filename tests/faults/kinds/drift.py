@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.faults import kernel
+from tests.faults import foreign, kernel
 from tests.faults.engines import PLANE
 from tests.faults.kinds.fault import ALL, Fault, Touched
 from tests.faults.topology import CABLE, ROUTER, SERVER, Link
@@ -129,7 +129,7 @@ def _everything_translating(world: World) -> Touched:
     """Somebody flushes all of nftables, what is theirs too, which they put there again."""
     name = world.random.choice([PLANE, SERVER, ROUTER])
     _run(world, world.place(name), "nft", "flush", "ruleset")
-    world.put_table(name)
+    foreign.put_table(world.place(name))
     return set()
 
 

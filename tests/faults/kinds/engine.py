@@ -183,7 +183,7 @@ def _network_of_the_engine(world: World) -> Touched:
     engine = _docker(world)
     if ROUTER in world.beside:
         engine.client.disconnect_container_from_network(ROUTER, ASIDE)
-        del world.beside[ROUTER]
+        world.forget_beside(ROUTER)
         return set()
     networks = engine.client.inspect_container(ROUTER)["NetworkSettings"]["Networks"]
     if "none" in networks:  # nothing else is possible with it

@@ -71,7 +71,7 @@ def _ended_at(how: str) -> Callable[[World], Touched]:
         number = signal.Signals[f"SIG{how}"]
         with injected(world.engine.pid(), "sendto", f"signal={how}:when={nth}", world.traced):
             touched = _drift(world)
-            early = happened(world.traced, _SOON / 10)
+            early = happened(world.traced, _SOON / 10, number.name)
         if not early:
             world.idle.append("the pass had fewer messages")
             world.engine.signal(number)
