@@ -99,7 +99,7 @@ def _progress(reports: Sequence[Report], sequences: int) -> None:
     """Say how far it is, a line for each sequence that has ended."""
     if sequences == 1:
         return
-    faults = sum(len(report.done) for report in reports)
+    faults = sum(report.faults for report in reports)
     violated = sum(bool(report.violated) for report in reports)
     told = f"{len(reports)} of {sequences} sequences, {faults} faults, {violated} violations"
     print(told, file=sys.stderr, flush=True)
@@ -110,7 +110,7 @@ def _tell(report: Report, runtime: str) -> None:
     held = f"; {sizes[0]}; at the end {sizes[-1]}" if sizes else ""
     fights = f"; {report.fights} taken for a fight" if report.fights else ""
     if not report.violated:
-        faults = f"{len(report.done)} faults, every invariant held"
+        faults = f"{report.faults} faults, every invariant held"
         print(f"seed {report.seed}: {faults}{held}{fights}")
         return
     steps = [(step.number, step.name) for step in report.done]

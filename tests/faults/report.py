@@ -44,6 +44,7 @@ _MEASURED = {
     "fuzz": "Whatever comes from outside, changed at random",
 }
 _OF = "Commit "  # as revision.line() begins
+_COMMIT = re.compile(r"^(?:.*violations: \d+\. )?Commit (\S+),", re.MULTILINE)
 _EXECUTIONS = re.compile(r"(\d+) executions, (\d+) refused, (\d+) s")
 
 
@@ -76,8 +77,16 @@ def main() -> int:
             texts.append(measured(title, lines))
         else:
             amiss.append(f"{name}: measured nothing")
-    insert(_RELIABILITY, "\n\n".join(texts))
     amiss += [each for name, run in runs.items() for each in lacking(name, run)]
+    for file in sorted(options.directory.glob("*.code")):
+        if (code := file.read_text().strip()) != "0":
+            amiss.append(f"{file.stem}: exit code {code}")
+    commits = {found for text in texts for found in _COMMIT.findall(text)}
+    if len(commits) > 1 or any(not each.isalnum() for each in commits):
+        amiss.append(f"of more than one commit, or of changed files: {', '.join(sorted(commits))}")
+    if amiss:
+        texts.insert(0, "\n".join(["Amiss:", "", *(f"- {each}" for each in amiss)]))
+    insert(_RELIABILITY, "\n\n".join(texts))
     for each in amiss:
         print(each, file=sys.stderr)
     return FAILED if amiss else OK
@@ -107,7 +116,7 @@ def lacking(name: str, run: Run) -> Iterator[str]:
 
 def sequences(name: str, run: Run) -> str:
     """Return what a run came to: how much, and a row for each kind of fault."""
-    events = sum(len(report.done) for report in run.reports)
+    events = sum(report.faults for report in run.reports)
     violated = sum(bool(report.violated) for report in run.reports)
     seeds = [report.seed for report in run.reports]
     of_seeds = f"seeds {min(seeds)} to {max(seeds)}" if len(seeds) > 1 else f"seed {seeds[0]}"

@@ -205,14 +205,15 @@ def test_no_packet_is_lost_while_relink(
         assert world.ends() == ends
 
 
-@pytest.mark.parametrize("disturb", [World.is_killed, World.is_restarted], ids=lambda d: d.__name__)
+@pytest.mark.parametrize("disturb", ALL, ids=lambda disturb: disturb.__name__)
 def test_nor_with_the_data_plane_in_the_namespace_of_the_host_while_relink(
     lab: Lab, disturb: Callable[[World], None], measured: Callable[[str], None]
 ) -> None:
     """The host is a namespace with a process 1 of its own; Relink's is another beside it."""
     lab.add("left", "right", "other_1", HOST)
     host = ["ip", "netns", "exec", HOST, "unshare", "--pid", "--fork", "--kill-child=KILL",
-            "--mount-proc", "sh", "-c", "echo ready; exec sleep 864000"]  # fmt: skip
+            "--mount-proc", "--propagation=slave",
+            "sh", "-c", "echo ready; exec sleep 864000"]  # fmt: skip
     with subprocess.Popen(host, stdout=subprocess.PIPE) as machine:
         try:
             assert machine.stdout
