@@ -10,6 +10,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -71,6 +72,7 @@ def main() -> int:
 
 def _all(work: Sequence[Work], options: argparse.Namespace) -> int:
     started = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # in order
     # A process of its own for each: namespaces are entered for good.
     with multiprocessing.get_context("fork").Pool(options.workers, maxtasksperchild=1) as pool:
         reports = []

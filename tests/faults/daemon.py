@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -60,6 +61,19 @@ class Place:
         return HOME / f"{self.name}.log"
 
 
+def _end(file: Path, place: Place) -> None:
+    """End a process that a run left behind which was ended itself."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int(file.read_text())
+        if f"{place.run}/" in Path(f"/proc/{pid}/cmdline").read_text():
+            descriptor = os.pidfd_open(pid)
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            select.select([descriptor], [], [], _PATIENCE)
+            os.close(descriptor)
+    # Where nobody reaps a process that was killed, a new one takes it for alive.
+    file.unlink(missing_ok=True)
+
+
 PLACES = (Place("faults"), Place("faults-2"))  # as many may be at a time
 
 
@@ -79,10 +93,9 @@ class Daemon:
             RuntimeError: it ended at once; with the end of its log.
             TimeoutError: it does not answer; with the end of its log.
         """
-        # Where nobody reaps the containerd of a killed engine, a new one takes it for alive.
         place = self.place
-        with contextlib.suppress(FileNotFoundError):
-            (place.run / "exec/containerd/containerd.pid").unlink()
+        _end(place.run / "pid", place)  # first, as it would start the other again
+        _end(place.run / "exec/containerd/containerd.pid", place)
         self._write(live_restore=live_restore)
         arguments = {
             "data-root": place.data, "exec-root": place.run / "exec", "pidfile": place.run / "pid",
