@@ -14,6 +14,7 @@ import select
 import socket
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from tests.kernel.lab import CLONE_NEWNET
 
 _GTXCSUM = 0x16  # ETHTOOL_GTXCSUM, linux/ethtool.h
 _SIOCETHTOOL = 0x8946  # linux/sockios.h
+_SO_NETNS_COOKIE = 71  # asm-generic/socket.h
 _MNT_DETACH = 2  # umount2(2)
 _OURS = "158"  # rtm_protocol and FRA_PROTOCOL of what Relink adds (model/ownership.py)
 _PATIENCE = 10.0  # seconds
@@ -141,6 +143,20 @@ def inode(place: str) -> int:
         return Path(place or "/proc/thread-self/ns/net").stat().st_ino
     except OSError:
         return 0
+
+
+def cookie(place: str) -> int:
+    """Return what tells a namespace from every other there ever was; an inode is used again.
+
+    Raises:
+        OSError: the kernel has no such thing; 5.14 and later do.
+    """
+    with entered(place) as there:
+        if not there:
+            return 0
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            told = sock.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+    return int.from_bytes(told, sys.byteorder)
 
 
 def rows(place: str, *lines: str) -> list[list[dict[str, Any]]]:

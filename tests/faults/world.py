@@ -38,6 +38,7 @@ class World:
         lives: how often each namespace was made.
         theirs: what is not ours in each, as it was told when it was put there: "" for all but what
             an engine or Open vSwitch has made, which is by its name.
+        furnished: the cookie of the data plane that has something of somebody else's.
         idle: why the last fault is none, where it did not come about.
         beside: the interface that somebody else has made in a container, by container.
     """
@@ -52,6 +53,7 @@ class World:
     beside: dict[str, str] = field(default_factory=dict)
     lives: dict[str, int] = field(default_factory=dict)
     theirs: dict[str, dict[str, str]] = field(default_factory=dict)
+    furnished: int = 0
     idle: list[str] = field(default_factory=list)
     monitor: Monitor = field(default_factory=Monitor)
     afterwards: list[Callable[[], object]] = field(default_factory=list)
@@ -240,7 +242,8 @@ class World:
         """Put things that are not ours into a data plane that is new, once it is there."""
         place = self.place() or "/proc/thread-self/ns/net"
         until(lambda: kernel.is_namespace(place), "there is a data plane")
-        if self.engine.plane_goes or PLANE not in self.theirs:
+        if kernel.cookie(place) != self.furnished:
+            self.furnished = kernel.cookie(place)
             self._put_foreign(PLANE)
             if self.declared.mode == "ovs":
                 switch = Tools(Place())
