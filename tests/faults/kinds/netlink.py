@@ -195,7 +195,6 @@ NETLINK: dict[str, Fault] = {
         1,
         DRIFT["table of nftables deleted"],  # by nft(8), which is started for it
     ),
-    "dump interrupted (NLM_F_DUMP_INTR)": _interrupted,
     "outer end busy (EBUSY)": _busy,
     "name taken": _taken,
     "namespace gone at a message": _gone_at,
@@ -203,6 +202,7 @@ NETLINK: dict[str, Fault] = {
 
 # Where containers are named namespaces, and Relink a process that nobody else starts again.
 NAMED: dict[str, Fault] = {
+    "dump interrupted (NLM_F_DUMP_INTR)": _interrupted,
     "namespaces gone at once": _gone_at_once,
     "killed at a message": _ended_at("KILL"),
     "terminated at a message": _ended_at("TERM"),
