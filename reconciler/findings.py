@@ -84,8 +84,9 @@ class Findings:
         self.ledger.forget(is_of_it)
 
     def start_afresh(self) -> None:
-        """Other links are declared: nothing is known of any."""
+        """Other links are declared: nothing is known of any, nor of who may have fought one."""
         self._all_changed = True
+        self.ledger = Ledger()
         self.board.clear()
         self.readiness.close()
 

@@ -41,7 +41,7 @@ _FILTER = (
 )
 # What a timer runs in, and what the kernel does about a link or an address a moment later.
 _VOLATILE = ("_timer", "promiscuity", "fe80:", "local fd00:9::1", "multicast ff00::/8")
-_STATE = re.compile(r" state [A-Z]+")
+_STATE = re.compile(r" state [A-Z]+|NO-CARRIER,")
 
 
 def put(place: str) -> None:

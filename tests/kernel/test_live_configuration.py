@@ -302,3 +302,19 @@ def test_a_file_that_changes_while_an_engine_is_waited_for_is_read_when_it_is_th
         with contextlib.closing(FakeEngine(path)) as engine:
             engine.replies |= {"/containers/json": answer([]), "/events": quiet}
             lab.wait_for(lambda: lab.link("", "after") and not lab.link("", "before"))
+
+
+def test_who_changes_a_file_to_and_fro_is_no_opponent(lab: Lab) -> None:
+    """Each time its link is another one, that has to be made as it should be."""
+    lab.add("node_1", "server")
+    without = "\n".join(line for line in NET.splitlines() if "eth1" not in line)
+    file = lab.config(NET)
+    with lab.sidecar("--interval", "3600"):
+        lab.until_log("All links connected")
+        for _ in range(25):
+            for text, there in ((without, False), (NET, True)):
+                _by_rename(file, text)
+                lab.wait_for(lambda there=there: bool(lab.addresses("server", "eth1")) == there)  # type: ignore[misc]
+        lab.wait_for(lambda: lab.reconcile("status").returncode == 0)
+        assert "Fighting" not in lab.log()
+        assert "fighting" not in lab.log()
