@@ -85,6 +85,7 @@ class KernelDoorbell:
                 sock.setsockopt(nl.SOL_NETLINK, nl.NETLINK_LISTEN_ALL_NSID, 1)
             except PermissionError:  # needs CAP_NET_BROADCAST
                 self.hears_containers = False
+        self._congested: set[socket.socket] = set()
         self._plane = plane
         self._containers: dict[int, NsKey] = {}  # namespace id in the data plane → container
         self._known: dict[NsKey, tuple[int, int]] = {}  # container → inode and id
@@ -136,8 +137,14 @@ class KernelDoorbell:
             try:
                 data, control, _flags, _from = sock.recvmsg(65536, 64)
             except BlockingIOError:
+                if sock in self._congested:
+                    self._congested.remove(sock)
+                    yield Deaf()
                 return
-            except OSError:  # ENOBUFS: some of it was lost
+            except OSError:
+                # ENOBUFS: some of it was lost, and all will be, without another word, until what
+                # is there has been read (netlink_overrun() in net/netlink/af_netlink.c, 6.18).
+                self._congested.add(sock)
                 yield Deaf()
                 continue
             number = -1

@@ -135,7 +135,7 @@ MUTATIONS = (
     Mutation(
         "what the kernel could not tell is taken for nothing",
         "observers/doorbells.py",
-        "                yield Deaf()\n",
+        "                self._congested.add(sock)\n                yield Deaf()\n",
         "",
     ),
     Mutation(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import select
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -11,7 +13,7 @@ from actuators.transport import send
 from model import netlink as nl
 from model.keys import SELF
 from observers import addresses, nsid
-from observers.doorbells import KernelDoorbell, RangLink
+from observers.doorbells import Deaf, KernelDoorbell, RangLink
 from observers.netlink import dump, look_up, open_socket
 from tests.kernel.lab import Lab
 
@@ -48,23 +50,56 @@ def test_answers_that_nobody_read_are_none_to_what_is_asked_next(lab: Lab, unrea
             assert nsid.given(sock, nsid.of_descriptor(here.fileno())) >= 0
 
 
-def test_a_storm_is_heard_in_parts_and_each_bell_of_it_once(lab: Lab) -> None:
-    lab.ip("", "link", "add", "noisy", "up", "type", "bridge")  # of one that is down it tells less
+@contextmanager
+def _noise(lab: Lab) -> Iterator[tuple[KernelDoorbell, Callable[[int], None]]]:
+    """A bell, and what rings it so many times."""
+    for name in ("noisy", "other"):  # of one that is down the kernel tells less
+        lab.ip("", "link", "add", name, "up", "type", "bridge")
     lab.monitor.settle()
     bell = KernelDoorbell(SELF)
-    try:
-        with open_socket() as sock:
-            index = int(lab.show("", "link", "show", "noisy")[0]["ifindex"])
-            for n in range(1200):
+    with open_socket() as sock:
+        index = int(lab.show("", "link", "show", "noisy")[0]["ifindex"])
+
+        def ring(times: int) -> None:
+            for n in range(times):
                 alias = nl.text(nl.IFLA_IFALIAS, str(n))
                 body = nl.IFINFO.pack(0, 0, index, 0, 0)
                 message = nl.message(nl.RTM_SETLINK, nl.NLM_F_ACK, body, alias)
                 (answer,) = send([Request(SELF, message)], {SELF: sock})
                 assert answer.code == 0
+
+        try:
+            yield bell, ring
+        finally:
+            bell.close()
+
+
+def _rings(bell: KernelDoorbell) -> bool:
+    return bool(select.select([bell], [], [], 0)[0])
+
+
+def test_a_storm_is_heard_in_parts_and_each_bell_of_it_once(lab: Lab) -> None:
+    with _noise(lab) as (bell, ring):
+        ring(1200)
         parts = 0
-        while select.select([bell], [], [], 0)[0]:
+        while _rings(bell):
             assert bell.heard() == [RangLink(SELF, "noisy", 0)]
             parts += 1
         assert parts == 3, "1,200 messages, 500 at most in each"
-    finally:
-        bell.close()
+
+
+def test_what_is_lost_while_a_storm_is_read_is_told_of_at_its_end(lab: Lab) -> None:
+    """A socket that was too full drops all, and says so no more, until it has been read."""
+    with _noise(lab) as (bell, ring):
+        told: list[object] = []
+        while Deaf() not in told:
+            ring(2000)  # more than fits, as a part of it is read
+            told = list(bell.heard())
+        lab.ip("", "link", "set", "other", "mtu", "1400")
+        parts = []
+        while _rings(bell):
+            parts.append(bell.heard())
+        assert RangLink(SELF, "other", 0) not in [each for part in parts for each in part]
+        assert [Deaf() in part for part in parts] == [False] * (len(parts) - 1) + [True]
+        ring(1)
+        assert bell.heard() == [RangLink(SELF, "noisy", 0)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from tests.faults.kinds.configuration import CONFIGURATION
 from tests.faults.kinds.containers import CONTAINERS
 from tests.faults.kinds.drift import AT_ONCE, DRIFT
-from tests.faults.kinds.engine import ENGINE
+from tests.faults.kinds.engine import ENGINE, SELDOM
 from tests.faults.kinds.fault import Fault
 from tests.faults.kinds.host import CLOCK, HOST
 from tests.faults.kinds.netlink import NAMED, NETLINK
@@ -52,6 +52,7 @@ SHARES: dict[str, dict[str, float]] = {
     },
     "docker": {
         **dict.fromkeys([*ENGINE, *CONTAINERS, *RELINK], 100),  # 20 times each in 1,200
+        **dict.fromkeys(SELDOM, 500),
         **dict.fromkeys(NETLINK, 20),
     },
 }

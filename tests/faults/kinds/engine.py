@@ -499,3 +499,16 @@ ENGINE: dict[str, Callable[[World], Touched]] = {
     "back while its engine is away": _back_without_its_engine,
     "back while its engine lists nothing": _back_without_a_list,
 }
+
+# Most of the time these cannot happen: a container has not run for long enough, or there are none
+# to start or to stop.
+SELDOM = (
+    "container started",
+    "container stopped",
+    "several containers started at once",
+    "several containers stopped at once",
+    "container killed past its engine",
+    "killed, and started by its engine",
+    "back while its engine is away",
+    "back while its engine lists nothing",
+)
