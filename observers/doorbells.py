@@ -137,10 +137,7 @@ class KernelDoorbell:
             try:
                 data, control, _flags, _from = sock.recvmsg(65536, 64)
             except BlockingIOError:
-                if sock in self._congested:
-                    self._congested.remove(sock)
-                    yield Deaf()
-                return
+                break
             except OSError:
                 # ENOBUFS: some of it was lost, and all will be, without another word, until what
                 # is there has been read (netlink_overrun() in net/netlink/af_netlink.c, 6.18).
@@ -158,6 +155,10 @@ class KernelDoorbell:
                 yield from self._by_name(ns, data)
             else:
                 yield Rang(ns)
+
+        if sock in self._congested and not select.select([sock], [], [], 0)[0]:
+            self._congested.remove(sock)
+            yield Deaf()
 
     def _by_name(self, ns: NsKey, data: bytes) -> Iterator[Rang | RangLink]:
         for kind, _f, _s, start, end in nl.messages(data):

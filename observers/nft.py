@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -28,12 +29,15 @@ class Unreadable:
 def is_there(sock: socket.socket, name: str) -> bool:
     """Tell whether there is a table `name` in the namespace that `sock` was opened in.
 
+    Who has no right to ask has none to remove it.
+
     Raises:
         OSError: the namespace cannot be entered, or the kernel refused.
         StrandedError: the calling thread is lost.
     """
-    with entered(sock):
+    with entered(sock), contextlib.suppress(PermissionError):
         return _exists(name)
+    return False
 
 
 def read(ns: NsKey, sock: socket.socket, name: str) -> NatTable | Unreadable | None:
@@ -85,8 +89,8 @@ def _exists(name: str) -> bool:
             return next(iter(look_up(sock, [asked]))) is not None
     except OSError as error:
         # Without nfnetlink there is no such socket; without nf_tables it knows no such message
-        # (nfnetlink_rcv_msg() in net/netfilter/nfnetlink.c). Who may not ask has made none.
-        if error.errno in (errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM):
+        # (nfnetlink_rcv_msg() in net/netfilter/nfnetlink.c).
+        if error.errno in (errno.EPROTONOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP):
             return False
         raise
 

@@ -15,7 +15,8 @@ from typing import TextIO
 
 OK, FAILED, INTERRUPTED = 0, 1, 130  # 128 + SIGINT, as shells have it
 _OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # write(2)
-_PATIENCE = 1.0  # seconds that the log waits once for its reader
+_PATIENCE = 1.0  # seconds that the log waits for its reader
+_SOON = 60.0  # seconds until it does so again
 _MOMENT = 0.01  # seconds until a terminal is written to again that had too little room
 
 
@@ -58,6 +59,7 @@ class Log:
         self._descriptor = _unhurried(stream.fileno())
         self._room = select.poll()
         self._room.register(self._descriptor, select.POLLOUT)
+        self._impatient = 0.0  # until when it waits no more, as it has
         self._torn = b""  # the end that the last line still lacks
         self._lock = threading.Lock()
 
@@ -73,7 +75,8 @@ class Log:
 
     def _unwritten(self, data: bytes) -> bytes:
         """Write data; return what is left of it, if who reads does not go on."""
-        end = time.monotonic() + (0 if self.lost else _PATIENCE)
+        now = time.monotonic()
+        end = now if self.lost or now < self._impatient else now + _PATIENCE
         with contextlib.suppress(OSError):  # no room on the disk, nobody who reads, or ever will
             while data and self._room.poll(max(0, end - time.monotonic()) * 1000):
                 try:
@@ -83,6 +86,8 @@ class Log:
                     if time.monotonic() > end:
                         break
                     time.sleep(_MOMENT)
+        if data and now < end:
+            self._impatient = time.monotonic() + _SOON
         return data
 
     # structlog calls the level by its name.

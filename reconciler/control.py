@@ -163,7 +163,8 @@ class Control:
         """Stop answering."""
         if self._runner:
             await self._runner.cleanup()
-            self._path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # its directory can no longer be written
+                self._path.unlink()
         self._drop_locks()
 
     def _take_locks(self) -> None:
@@ -171,12 +172,13 @@ class Control:
 
         A lock goes with the process, however it ends; the socket file stays behind a crash.
         """
-        file, flags = self._path.with_suffix(".lock"), os.O_CLOEXEC | os.O_NOFOLLOW
-        self._locks.append(os.open(file, os.O_RDWR | os.O_CREAT | flags, 0o600))
+        # Who only reads it keeps nobody from making the file system read-only.
+        file, flags = self._path.with_suffix(".lock"), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._locks.append(os.open(file, flags | os.O_CREAT, 0o600))
         for other in _places():
             if other != file.parent:
                 with contextlib.suppress(OSError):  # nobody was ever there
-                    self._locks.append(os.open(other / file.name, os.O_RDONLY | flags))
+                    self._locks.append(os.open(other / file.name, flags))
         try:
             for lock in self._locks:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -213,8 +215,11 @@ def fetch(instance: str, path: str) -> bytes | None:
     Raises:
         OSError: there is one, and it does not answer within five seconds.
     """
-    found = (_connection(place / f"{instance}.sock") for place in _places())
-    sock = next((each for each in found if each is not None), None)
+    first, *others = _places()
+    sock = _connection(first / f"{instance}.sock")
+    for other in others if sock is None else ():
+        with contextlib.suppress(PermissionError):  # of root's, who else may run one
+            sock = sock or _connection(other / f"{instance}.sock")
     if sock is None:
         return None
     connection = http.client.HTTPConnection("relink", timeout=5)
@@ -232,7 +237,13 @@ def fetch(instance: str, path: str) -> bytes | None:
 
 
 def _connection(path: Path) -> socket.socket | None:
-    """Connect to whoever answers there; None if nobody does."""
+    """Connect to whoever answers there; None if nobody does.
+
+    Raises:
+        OSError: somebody may be there, and does not answer, or not to us.
+    """
+    if not path.exists():  # a path may be too long for a socket, too
+        return None
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.settimeout(5)
     try:

@@ -123,6 +123,14 @@ class _Comparison:
             if isinstance(r, Link) and self._marked(r) and r.group != group
         }
 
+        # Where something has the mark of this instance, whatever else has none of any.
+        self.known: set[NsKey] = {r.key.ns for r in self.observed.values() if self._has_mark(r)}
+
+    def _has_mark(self, resource: Resource) -> bool:
+        if isinstance(resource, Link):
+            return resource.group == self.group
+        return isinstance(resource, Rule | Route) and is_table_of(self.group, resource.table)
+
     @staticmethod
     def _marked(link: Link) -> bool:
         return link.group is not None and is_relink_group(link.group)
@@ -139,7 +147,7 @@ class _Comparison:
             return True  # its name, or its mark, is that of the instance
         if isinstance(resource, Rule):
             if resource.table == _MAIN:  # shared by all who forward; as with blackholes
-                return resource.key.ns not in self.strangers
+                return resource.key.ns in self.known - self.strangers
             return is_table_of(self.group, resource.table)
         link = link_of(resource.key)
         if link is None:

@@ -20,6 +20,7 @@ from reconciler.status import Board, CommandStatus, judge, judge_commands
 log = structlog.get_logger()
 
 _PAST = {"create": "created", "modify": "changed", "replace": "replaced", "delete": "deleted"}
+_LEFT = ("nat", "neighbour", "rule")  # what nobody wants of these shows in a look at everything
 
 
 class Findings:
@@ -117,12 +118,9 @@ class Findings:
             return
 
         def looked_at(key: Key) -> bool:
-            return (
-                scope is None
-                or key.ns in scope
-                or key in done.desired.resources
-                or key in done.snapshot.resources
-            )
+            if scope is None or key in done.desired.resources or key in done.snapshot.resources:
+                return True
+            return key.ns in scope and key.type not in _LEFT
 
         self._note_commands(done, scope)
         fights = self.ledger.note(done.plan, outcome, looked_at, now)

@@ -326,7 +326,7 @@ class Sidecar:
         while not self._stop.is_set():
             now = self._loop.time()
             for ns in self.findings.ledger.due(now):
-                scope = ns if ns.kind == "container" else None
+                scope = ns if ns and ns.kind == "container" else None
                 if scope not in self.debounce.rung:
                     self.debounce.ring(scope, now)
             due, retry = self.debounce.due_at(), self.findings.ledger.next_due()

@@ -161,9 +161,13 @@ class Ledger:
         """Return when the next step may be tried again, None if nothing waits."""
         return min((e.due for e in self.entries.values() if e.waits), default=None)
 
-    def due(self, now: float) -> set[NsKey]:
-        """Return the namespaces of what may be tried again now."""
-        return {key.ns for key, entry in self.entries.items() if entry.waits and entry.due <= now}
+    def due(self, now: float) -> set[NsKey | None]:
+        """Return the namespaces of what may be tried again now; None is of what nobody wants."""
+        return {
+            key.ns if entry.intent.after else None
+            for key, entry in self.entries.items()
+            if entry.waits and entry.due <= now
+        }
 
     def _seen(self, step: Change, now: float) -> Entry | None:
         """Take in that a difference is there; return what is known of it."""

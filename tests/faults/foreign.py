@@ -39,9 +39,13 @@ _FILTER = (
     "qdisc add dev mine1 ingress",
     "filter add dev mine1 ingress pref 3 protocol ip u32 match u32 0 0 flowid 1:1",
 )
+_WORDS = (  # of what is told of all this
+    "10.200.0.1/16", "fd00:9::1/64", "198.51.100.0/24 via", "blackhole 203.0.113.0/24",
+    "2001:db8:9::/48 via", "fwmark 0x77", "mtu 1300", "master mine0", "pref 3 u32",
+)  # fmt: skip
 # What a timer runs in, and what the kernel does about a link or an address a moment later.
 _VOLATILE = ("_timer", "promiscuity", "fe80:", "local fd00:9::1", "multicast ff00::/8")
-_STATE = re.compile(r" state [A-Z]+|NO-CARRIER,")
+_STATE = re.compile(r" state [A-Z]+|NO-CARRIER,|,LOWER_UP| linkdown")
 
 
 def put(place: str) -> None:
@@ -56,8 +60,9 @@ def put(place: str) -> None:
     if TABLES:
         put_table(place)
     has = told(place)
-    if "pref 3 u32" not in has or ("table inet somebody" in has) != TABLES:
-        raise RuntimeError(f"{place} has not all that is not ours: {has}")
+    lacking = [word for word in _WORDS if word not in has]
+    if lacking or ("table inet somebody" in has) != TABLES:
+        raise RuntimeError(f"{place} lacks {lacking} of what is not ours: {has}")
 
 
 def put_table(place: str) -> None:

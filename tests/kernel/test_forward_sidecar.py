@@ -294,3 +294,14 @@ def test_what_made_a_way_back_goes_though_the_way_went_while_nobody_looked(
         if then == "without links":
             assert "relink-" not in sh("ip", "netns", "exec", ns, "nft", "list", "tables")
     assert world.preview(PLAIN if then == "without ports" else "links: []").plan.steps == ()
+
+
+def test_rules_of_another_relink_are_not_taken_for_ours_while_its_link_is_gone(world: Lab) -> None:
+    world.instance = "other"
+    world.converge(NET)
+    world.ip("web_1", "link", "delete", "eth0")
+    before = sh("ip", "-n", "web_1", "-d", "rule")
+    assert "ipproto udp" in before
+    world.instance = "lab"
+    assert world.converge("links: []").plan.steps == ()
+    assert sh("ip", "-n", "web_1", "-d", "rule") == before

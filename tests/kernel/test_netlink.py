@@ -88,7 +88,10 @@ def test_a_storm_is_heard_in_parts_and_each_bell_of_it_once(lab: Lab) -> None:
         assert parts == 3, "1,200 messages, 500 at most in each"
 
 
-def test_what_is_lost_while_a_storm_is_read_is_told_of_at_its_end(lab: Lab) -> None:
+@pytest.mark.parametrize("at_once", [500, 1])
+def test_what_is_lost_while_a_storm_is_read_is_told_of_at_its_end(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
     """A socket that was too full drops all, and says so no more, until it has been read."""
     with _noise(lab) as (bell, ring):
         told: list[object] = []
@@ -96,6 +99,7 @@ def test_what_is_lost_while_a_storm_is_read_is_told_of_at_its_end(lab: Lab) -> N
             ring(2000)  # more than fits, as a part of it is read
             told = list(bell.heard())
         lab.ip("", "link", "set", "other", "mtu", "1400")
+        monkeypatch.setattr("observers.doorbells._AT_ONCE", at_once)
         parts = []
         while _rings(bell):
             parts.append(bell.heard())

@@ -184,3 +184,12 @@ def test_a_sidecar_that_began_when_its_directory_could_be_written_is_still_the_o
             assert control.instances() == ["x"]
 
     asyncio.run(whole())
+
+
+def test_a_place_that_was_never_used_keeps_nobody_from_being_told(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not place.exists()
+    monkeypatch.setattr(control, "_candidates", lambda: [place, Path("/tmp") / ("x" * 200)])
+    assert control.ask("x") is None
+    assert control.instances() == []

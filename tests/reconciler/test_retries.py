@@ -263,3 +263,13 @@ def test_the_other_end_of_a_patch_starts_afresh_with_what_it_leads_to() -> None:
         assert not note(ledger, done(again), life * CALM / MANY, again)
         ledger.forget(lambda key: key == target)
     assert ledger.entries == {}
+
+
+def test_what_nobody_wants_is_tried_again_by_a_look_at_everything() -> None:
+    """A look at its container alone need not see it."""
+    ledger = Ledger()
+    gone = Change(action="delete", key=LINK.key, before=LINK)
+    note(ledger, failed(gone), 0.0, gone)
+    assert ledger.due(FIRST) == {None}
+    note(ledger, failed(GIVE), 0.0, gone, GIVE)
+    assert ledger.due(FIRST) == {None, NS}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import resource
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 from tests.faults import kernel
 from tests.faults.injection import within
 from tests.faults.kinds.drift import DRIFT
-from tests.faults.kinds.fault import Fault, Touched
+from tests.faults.kinds.fault import ALL, Fault, Touched
 from tests.faults.world import World
 
 _RUN = "/run/relink"
@@ -58,6 +59,21 @@ def _read_only_run(world: World) -> Touched:
     return world.relaunch()
 
 
+def _run_turns_read_only(world: World) -> Touched:
+    """As a disk that fails does: the sidecar goes on, and another begins elsewhere."""
+    if world.engine.plane_goes:
+        return None
+    _run("ro")
+    world.afterwards.append(partial(_writable_run, world))
+    _drift(world)
+    if world.engine.status() is None:
+        raise AssertionError("it is not found any more")
+    if code := world.end():
+        raise AssertionError(f"exit code {code} of an orderly stop")
+    world.relaunch()
+    return ALL
+
+
 def _writable_run(world: World) -> None:
     _run("rw")  # nobody looks for it where it is now
     world.end(signal.SIGKILL)
@@ -73,11 +89,16 @@ def _full_run(world: World) -> Touched:
         file.unlink()
     used = int(kernel.run("df", "--output=iused", _RUN).split()[-1])
     _run(f"nr_inodes={used}")
+    with contextlib.suppress(OSError):  # what has ended may have left a moment ago
+        for number in itertools.count():
+            Path(_RUN, f"filler-{number}").touch(exist_ok=False)
     words = world.engine.words(world.file)
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     finally:
         _run(f"nr_inodes={_INODES}")
+        for file in Path(_RUN).glob("filler-*"):
+            file.unlink()
     if done.returncode != 1 or _RUN not in done.stderr or "Traceback" in done.stderr:
         raise AssertionError(f"started without {_RUN}: {done.returncode} {done.stderr}")
     return world.relaunch()
@@ -117,6 +138,7 @@ def _clock_right() -> None:
 HOST: dict[str, Fault] = {
     "no room for the log": _disk_full,
     "/run read-only": _read_only_run,
+    "/run turns read-only": _run_turns_read_only,
     "/run full": _full_run,
     "no more descriptors": _few_descriptors,
 }
