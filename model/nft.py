@@ -129,13 +129,20 @@ def describe(entry: Entry) -> str:
             return f"{entry.dev} from {entry.mac} returns by mark {entry.mark:#x}"
 
 
+# is_constant() in src/parser_json.c of nftables 1.0.6.
+_NUMBERS = frozenset(
+    ["ah", "comp", "dccp", "esp", "icmp", "icmpv6", "redirect", "sctp", "tcp", "udp", "udplite"]
+)
+
+
 def unnameable(dev: str) -> str:
     r"""Say why no rule can name this interface, "" if one can.
 
     libnftables takes a string that begins with `@` for the name of a set, one that ends with `*`
-    for a pattern, and knows an escape only for the latter: `\*`, which itself has none.
+    for a pattern, and knows an escape only for the latter: `\*`, which itself has none. Some words
+    are numbers of protocols to it, whatever they are compared with.
     """
-    wrong = dev.startswith("@") or dev.endswith("\\*")
+    wrong = dev.startswith("@") or dev.endswith("\\*") or dev in _NUMBERS
     return f"nft cannot match an interface called {dev!r}" if wrong else ""
 
 

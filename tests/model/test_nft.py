@@ -62,7 +62,7 @@ def test_one_address_is_spelled_in_one_way() -> None:
     assert table(KEY, [short]).rules == table(KEY, [long]).rules
 
 
-@pytest.mark.parametrize("dev", ["@eth", "eth\\*"])
+@pytest.mark.parametrize("dev", ["@eth", "eth\\*", "tcp", "redirect"])
 def test_a_name_that_nft_would_take_for_something_else_is_refused(dev: str) -> None:
     assert repr(dev) in unnameable(dev)
     with pytest.raises(ValueError, match="cannot match"):

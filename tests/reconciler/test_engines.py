@@ -153,12 +153,17 @@ class Deaf:
 
     name = "deaf"
 
+    def __init__(self) -> None:
+        self.lost = threading.Event()
+
     def watch(self, ring: Callable[[Doorbell], None], halt: threading.Event) -> None:
         ring(Connected())
         ring(Lost("no events"))
+        self.lost.set()
         halt.wait()
 
     def list(self) -> list[Container]:
+        self.lost.wait(10)
         return []
 
     def find(self, id: str) -> Container | None:  # noqa: A002 (as in Runtime)
@@ -201,6 +206,7 @@ class Hanging(Deaf):
     name = "hanging"
 
     def __init__(self) -> None:
+        super().__init__()
         self.answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def watch(self, ring: Callable[[Doorbell], None], halt: threading.Event) -> None:
