@@ -38,6 +38,11 @@ def table_of(group: int, slot: int) -> int:
     return _TABLE_PREFIX << 24 | (group & 0xFFFF) << 8 | slot
 
 
+def is_relink_table(table: int) -> bool:
+    """Tell whether a routing table is one of some instance of Relink."""
+    return table >> 24 == _TABLE_PREFIX
+
+
 def is_table_of(group: int, table: int) -> bool:
     """Tell whether a routing table is one of the instance with this group."""
     return table >> 8 == table_of(group, 0) >> 8

@@ -13,7 +13,7 @@ from typing import Literal
 from model.keys import Key, NsKey
 from model.kinds import KINDS
 from model.ovs import NOT_SET_UP
-from model.ownership import is_relink_group, is_table_of
+from model.ownership import is_relink_group, is_relink_table, is_table_of
 from model.plane import LOCAL_PORT
 from model.resources import (
     Command,
@@ -118,18 +118,15 @@ class _Comparison:
             for name in r.other_names
         }
         self.strangers: set[NsKey] = {
-            r.key.ns
-            for r in self.observed.values()
-            if isinstance(r, Link) and self._marked(r) and r.group != group
+            r.key.ns for r in self.observed.values() if self._of_another_instance(r)
         }
 
-        # Where something has the mark of this instance, whatever else has none of any.
-        self.known: set[NsKey] = {r.key.ns for r in self.observed.values() if self._has_mark(r)}
-
-    def _has_mark(self, resource: Resource) -> bool:
+    def _of_another_instance(self, resource: Resource) -> bool:
         if isinstance(resource, Link):
-            return resource.group == self.group
-        return isinstance(resource, Rule | Route) and is_table_of(self.group, resource.table)
+            return self._marked(resource) and resource.group != self.group
+        if not isinstance(resource, Rule | Route) or not resource.owned:
+            return False
+        return is_relink_table(resource.table) and not is_table_of(self.group, resource.table)
 
     @staticmethod
     def _marked(link: Link) -> bool:
@@ -147,7 +144,7 @@ class _Comparison:
             return True  # its name, or its mark, is that of the instance
         if isinstance(resource, Rule):
             if resource.table == _MAIN:  # shared by all who forward; as with blackholes
-                return resource.key.ns in self.known - self.strangers
+                return resource.key.ns not in self.strangers
             return is_table_of(self.group, resource.table)
         link = link_of(resource.key)
         if link is None:
