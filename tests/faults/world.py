@@ -35,7 +35,6 @@ class World:
         stopped: how many seconds Relink is stopped at times; $FAULTS_STOPPED, or 1.
         seconds: how long a network may take until it is as declared again.
         afterwards: what undoes a fault that lasts until the network is as declared in spite of it.
-        lives: how often each namespace was made.
         theirs: what is not ours in each, as it was told when it was put there: "" for all but what
             an engine or Open vSwitch has made, which is by its name.
         furnished: the cookie of the data plane that has something of somebody else's.
@@ -51,7 +50,6 @@ class World:
     previous: Declared = field(default_factory=Declared)
     containers: list[str] = field(default_factory=list)
     beside: dict[str, str] = field(default_factory=dict)
-    lives: dict[str, int] = field(default_factory=dict)
     theirs: dict[str, dict[str, str]] = field(default_factory=dict)
     furnished: int = 0
     idle: list[str] = field(default_factory=list)
@@ -93,7 +91,6 @@ class World:
 
     def _put_foreign(self, name: str) -> None:
         """Put things that are not ours into a namespace that is new, and know what they are."""
-        self.lives[name] = self.lives.get(name, 0) + 1
         place = self.engine.path(name)
         foreign.put(place)
         self.theirs[name] = {"": foreign.told(place)}

@@ -359,7 +359,7 @@ def test_closing_waits_for_no_answer(tmp_path: Path) -> None:
         while any(each.is_alive() for each in askers):  # who still asks is told nothing at once
             with contextlib.suppress(TimeoutError):
                 silent.accept()[0].close()
-    assert took < 1
+    assert took < 5, "half as long as one question waits"
 
 
 def _unanswered(engine: Engine) -> None:

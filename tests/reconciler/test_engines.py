@@ -327,7 +327,7 @@ class Slow(Hung):
 
     def find(self, id: str) -> Container | None:  # noqa: A002 (as in Runtime)
         if self._hangs:
-            self.go_on.wait(1)
+            self.go_on.wait(10)
             raise EngineUnavailableError(f"no answer about {id}")
         self.go_on.set()
         return None
@@ -344,10 +344,11 @@ def test_an_engine_that_hangs_keeps_no_other_waiting() -> None:
         work = [asyncio.create_task(each) for each in engines.start()]
         assert await asyncio.to_thread(sound.go_on.wait, 20)
         took = time.monotonic() - began
+        hung.go_on.set()
         engines.close()
         for task in work:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)
         return took
 
-    assert asyncio.run(story()) < 1, "as long as one question to the other takes"
+    assert asyncio.run(story()) < 10, "as long as one question to the other takes"
