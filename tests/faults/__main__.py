@@ -81,6 +81,10 @@ def _all(work: Sequence[Work], options: argparse.Namespace) -> int:
             _progress(reports, len(work))
             if report.violated:
                 _tell(report, options.runtime)  # and what goes on may take an hour
+        # In order: a worker that SIGTERM finds just forked, in Python's own hook (3.11), drops the
+        # exception from it and waits for work for ever.
+        pool.close()
+        pool.join()
     reports.sort(key=lambda report: report.seed)
     for name, times, median, worst in table(reports):
         print(f"{name:40} {times:6}  {median:8.1f} ms  {worst:8.1f} ms")
