@@ -7,6 +7,7 @@ gone afterwards, except what is below .cache.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
@@ -73,6 +74,10 @@ def _boot(kernel: str, directory: Path, scratch: Path, limit: float) -> None:
         env={"PATH": os.environ["PATH"], **environment},
         start_new_session=True,  # so that all of its host processes can be ended by its own id
     )
+    # A session of its own is as patient as ours is only if it is told so: sched(7), autogroup.
+    with contextlib.suppress(OSError):
+        patience = os.getpriority(os.PRIO_PROCESS, 0)
+        Path(f"/proc/{process.pid}/autogroup").write_text(str(patience))
     try:
         process.wait(limit)
     except subprocess.TimeoutExpired:
