@@ -63,7 +63,8 @@ class Crashes:
     def confined(self, scope: str, *, counts: bool = True) -> Iterator[Crash]:
         """Report what the block raises, and go on after it; what goes well ends the row.
 
-        With `counts` off it never ends the process: for what is no part of keeping links.
+        With `counts` off it never ends the process: for what is no part of keeping links, and is
+        not tried again for its own sake.
         """
         crash = Crash()
         try:
@@ -79,7 +80,7 @@ class Crashes:
         Args:
             scope: what was looked at: a container, everything, an engine, a thread.
             error: what was raised.
-            counts: whether a row of these ends the process.
+            counts: whether it is tried again, and a row of these ends the process.
         """
         reason = _words(error)
         with self._lock:
@@ -89,10 +90,10 @@ class Crashes:
             ends = counts and count >= ROW and not self.hopeless
             self.hopeless = self.hopeless or ends
         delay = min(FIRST * 2.0 ** min(count - 1, 16), LONGEST)
+        again = {"again_in": delay} if counts else {}
         log.error(
-            "crashed", scope=scope, reason=reason, in_a_row=count, again_in=delay,
-            traceback=_lines(error),
-        )  # fmt: skip
+            "crashed", scope=scope, reason=reason, in_a_row=count, **again, traceback=_lines(error)
+        )
         if ends:
             log.critical("gave_up", scope=scope, reason=reason, in_a_row=count, exit_code=EXIT)
             self.give_up()

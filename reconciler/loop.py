@@ -12,7 +12,7 @@ import random
 import shlex
 import signal
 import threading
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -263,27 +263,29 @@ class Sidecar:
             spread = 1 + _JITTER * (2 * random.random() - 1)  # noqa: S311 - not a secret
             await asyncio.sleep(self.settings.interval * spread)
             with self.crashes.confined("tick"):
-                self._files.check()
+                # What could not be read for want of descriptors may be now.
+                self._files.check(again=bool(self.config_errors))
                 with contextlib.suppress(OSError):  # the pass that follows says what is wrong
                     await self._ways_changed()
             self.ring(None)
 
     # -------------------------------------------------------------- configuration
 
-    def _reload(self) -> None:
+    def _reload(self, changed: bool = True) -> None:
         """Read the configuration again; a broken one leaves the old one in force."""
         with self.crashes.confined("configuration", counts=False) as crash:
-            self._read_again()
+            self._read_again(() if changed else self.config_errors)
         if crash:
             self.config_errors = (f"Relink failed to read it: {crash.reason}",)
 
-    def _read_again(self) -> None:
+    def _read_again(self, told: Sequence[str]) -> None:
         try:
             loaded = load(self.settings.sources, again=True)
         except ConfigError as error:
             self.config_errors = tuple(str(problem) for problem in error.problems)
             for problem in self.config_errors:
-                log.error("configuration_refused", problem=problem)  # noqa: TRY400 - said whole
+                if problem not in told:
+                    log.error("configuration_refused", problem=problem)  # noqa: TRY400 - said whole
             return
         self.config_errors = ()
         if loaded.config == self.roster.config:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -219,6 +220,22 @@ def test_a_wrong_file_leaves_all_in_force_is_told_and_ends_with_a_right_one(lab:
             lab.config(NET)
             lab.wait_for(lambda: not _errors(lab), why=wrong)
         assert not [e for e in lab.events() if e["event"] == "deleted"]
+
+
+def test_a_change_that_cannot_be_read_at_its_time_is_read_at_the_next_tick(lab: Lab) -> None:
+    lab.add("node_1", "server")
+    lab.config(NET)
+    with lab.sidecar("--interval", "1") as sidecar:
+        lab.wait_for(lambda: "All links connected" in lab.log())
+        before = resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE, (3, before[1]))
+        lab.config(NARROW)
+        refused = '"event": "configuration_refused"'
+        lab.wait_for(lambda: refused in lab.log())
+        assert "cannot be read: Too many open files" in lab.log()
+        resource.prlimit(sidecar.pid, resource.RLIMIT_NOFILE, before)
+        lab.wait_for(lambda: _mtu(lab) == 1400)
+        assert lab.log().count(refused) == 1, "told once"
 
 
 def test_a_file_mounted_by_itself_is_edited_in_place_or_told_to_be_stale(
