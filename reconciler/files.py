@@ -16,7 +16,7 @@ _LONGEST = 1.0  # seconds until files that are written on and on are read all th
 
 
 class FileWatch:
-    """Calls `changed` in the running event loop, while it lives: True if a file is another one.
+    """Calls `changed` in the running event loop, while it lives.
 
     An editor replaces a file rather than writing it, so the directory is watched, and its own
     directory for when it is replaced; a bind-mounted file changes without its directory, so the
@@ -24,7 +24,7 @@ class FileWatch:
     every link. Files that are not as they were `seen` when they were read have changed since.
     """
 
-    def __init__(self, names: Iterable[str], changed: Callable[[bool], None], seen: States) -> None:
+    def __init__(self, names: Iterable[str], changed: Callable[[], None], seen: States) -> None:
         self._paths = [Path(name).absolute() for name in names]
         self._changed = changed
         self._inotify = Inotify()
@@ -44,10 +44,15 @@ class FileWatch:
                 with contextlib.suppress(OSError):
                     self._inotify.add(target, _EVENTS)
 
-    def check(self, again: bool = False) -> None:
-        """Look at the files themselves; have them read `again`, even if they are as they were."""
-        if again or states(self._paths) != self._seen:
+    def check(self) -> None:
+        """Look at the files themselves."""
+        if states(self._paths) != self._seen:
             self._soon()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the files are what they were when they were last read, as far as is known."""
+        return self._pending is None
 
     def close(self) -> None:
         """Stop watching."""
@@ -76,6 +81,6 @@ class FileWatch:
             self._soon()
             return
         self._pending = None
-        changed, self._seen = found != self._seen, found
+        self._seen = found
         self._watch()  # a file that was replaced is another one
-        self._changed(changed)
+        self._changed()

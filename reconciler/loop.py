@@ -263,15 +263,16 @@ class Sidecar:
             spread = 1 + _JITTER * (2 * random.random() - 1)  # noqa: S311 - not a secret
             await asyncio.sleep(self.settings.interval * spread)
             with self.crashes.confined("tick"):
-                # What could not be read for want of descriptors may be now.
-                self._files.check(again=bool(self.config_errors))
+                self._files.check()
+                if self.config_errors and self._files.is_quiet:
+                    self._reload(changed=False)  # for want of descriptors, say, it was not read
                 with contextlib.suppress(OSError):  # the pass that follows says what is wrong
                     await self._ways_changed()
             self.ring(None)
 
     # -------------------------------------------------------------- configuration
 
-    def _reload(self, changed: bool = True) -> None:
+    def _reload(self, *, changed: bool = True) -> None:
         """Read the configuration again; a broken one leaves the old one in force."""
         with self.crashes.confined("configuration", counts=False) as crash:
             self._read_again(() if changed else self.config_errors)

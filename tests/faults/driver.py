@@ -127,10 +127,11 @@ def _play(world: World, report: Report, steps: Iterable[Step], told: Told) -> No
                 continue
             happened = time.monotonic()
             now = _settle(world, touched)
-            if not world.idle:
-                report.took.setdefault(step.name, []).append(time.monotonic() - happened)
+            took = time.monotonic() - happened
             if world.undo():
                 now = _settle(world, touched)
+            if not world.idle:
+                report.took.setdefault(step.name, []).append(took)
             told(step)
             _neighbours(standings, now, touched)
             standings = now
@@ -167,19 +168,22 @@ def _settle(world: World, touched: set[str]) -> Standings:
     """Wait until everything is as declared, and status says so; return how the interfaces stand."""
     end = time.monotonic() + world.seconds
     lies: dict[str, float] = {}
-    looks = invariants.look(world)
+    looks, whole = invariants.look(world), True
     while True:
         differs = invariants.differences(world, looks)
         status = world.engine.status()
         lies = _lies(differs, status, lies)
         wrong = differs or _said(world, status)
-        if not wrong:
+        if not wrong and whole:
             return invariants.standings(world, looks)
+        if not wrong:  # and whatever has put it right may have done more
+            looks, whole = invariants.look(world), True
+            continue
         patience = FOUGHT if _are_fought_over(status, wrong) else 0.0
         if time.monotonic() > end + patience:
             raise ViolatedError(f"not within {world.seconds} s (touched {touched}): {wrong}")
         world.wait(end + patience)
-        looks = invariants.look_again(world, looks, touched, wrong)
+        looks, whole = invariants.look_again(world, looks, touched, wrong), "*" in touched
 
 
 def _are_fought_over(status: dict[str, Any] | None, wrong: Sequence[str]) -> bool:
@@ -261,6 +265,9 @@ def _unharmed(world: World) -> None:
     """See that what is not ours is what it was, in each namespace."""
     for name in (PLANE, OTHER, *world.containers):
         if harm := world.harmed(name):
+            raise ViolatedError(harm)
+    for harmed in world.added.values():
+        if harm := harmed():
             raise ViolatedError(harm)
 
 

@@ -52,7 +52,7 @@ def look_again(world: World, looks: Looks, touched: set[str], wrong: Iterable[st
 def differences(world: World, looks: Looks) -> list[str]:
     """Return how what is there differs from what is declared and possible, empty if not at all."""
     plane = looks[PLANE]
-    found = [f"bridge {name} is not there" for name in BRIDGES if name not in plane.links]
+    found = [each for name in BRIDGES for each in _bridge(name, plane, world.declared.mode)]
     found += _left(world, PLANE, set(), plane)
     wanted: set[str] = set()
     for container in world.containers:
@@ -83,13 +83,38 @@ def differences(world: World, looks: Looks) -> list[str]:
     return found
 
 
+def _bridge(name: str, plane: Seen, mode: str) -> Iterator[str]:
+    bridge = plane.links.get(name)
+    if bridge is None:
+        yield f"bridge {name} is not there"
+        return
+    if "UP" not in bridge["flags"]:
+        yield f"bridge {name} is down"
+    if mode != "linux":
+        return
+    for told, is_, should in (
+        ("kind", bridge["linkinfo"]["info_kind"], "bridge"),
+        ("alias", bridge.get("ifalias"), f"relink {INSTANCE}: bridge {name}"),
+        ("silent", bridge.get("inet6_addr_gen_mode"), "none"),
+        ("snooping", bridge["linkinfo"]["info_data"]["mcast_snooping"], 0),
+    ):
+        if is_ != should:
+            yield f"bridge {name}: {told} is {is_}, not {should}"
+
+
 def _ports(world: World, plane: Seen) -> Iterator[str]:
-    ports = kernel.switched()
+    switched = kernel.switched()
+    wanted = {}
     for container in world.containers:
         for link in world.declared.links(container):
             should = (link.bridge, plane.links[link.outer]["ifindex"])
-            if link.bridge and (is_ := ports.get(link.outer)) != should:
+            if link.bridge and (is_ := switched.ports.get(link.outer)) != should:
                 yield f"{container}:{link.inner}: its port is {is_}, not {should}"
+            wanted[link.outer] = link.bridge
+    yield from (f"bridge {name} is not plain" for name in set(BRIDGES) - switched.plain)
+    for name, (bridge, _) in switched.ports.items():
+        if bridge in BRIDGES and bridge not in (name, wanted.get(name)):
+            yield f"orphan port {name} on {bridge}"
 
 
 def _left(world: World, name: str, declared: set[str], seen: Seen) -> Iterator[str]:
@@ -159,20 +184,25 @@ def _routes(container: str, links: list[Link], seen: Seen) -> Iterator[str]:
 
 
 class Standing(NamedTuple):
-    """What tells that a link is the same as before: its ends' indexes, and bytes that only grow.
+    """What tells that a link is the same as before.
 
-    One index does not: a link that Relink makes anew may have that of the one before.
+    Its ends' indexes, bytes that only grow, and when its addresses were given to it. One index
+    does not: a link that Relink makes anew may have that of the one before.
     """
 
     ifindex: int
     peer: int
     received: int
     sent: int
+    made: dict[bytes, int]  # by address
 
     def goes_on(self, before: Standing) -> bool:
         """Tell whether this is what became of it."""
         counted = self.received >= before.received and self.sent >= before.sent
-        return counted and (self.ifindex, self.peer) == (before.ifindex, before.peer)
+        both = self.made.keys() & before.made.keys()
+        stayed = all(self.made[address] == before.made[address] for address in both)
+        ends = (self.ifindex, self.peer) == (before.ifindex, before.peer)
+        return counted and stayed and ends
 
 
 Standings = dict[str, dict[str, Standing]]  # container → interface → how it stands
@@ -180,16 +210,18 @@ Standings = dict[str, dict[str, Standing]]  # container → interface → how it
 
 def standings(world: World, looks: Looks) -> Standings:
     """Return how each container's declared links stand."""
-    return {
-        container: {
-            link.inner: _standing(looks[container].links[link.inner])
+    found: Standings = {}
+    for container in world.containers:
+        made = kernel.made(world.place(container))
+        found[container] = {
+            link.inner: _standing(looks[container].links[link.inner], made)
             for link in world.declared.links(container)
         }
-        for container in world.containers
-    }
+    return found
 
 
-def _standing(row: dict[str, Any]) -> Standing:
+def _standing(row: dict[str, Any], made: dict[tuple[int, bytes], int]) -> Standing:
     counted = row["stats64"]
     received, sent = counted["rx"]["bytes"], counted["tx"]["bytes"]
-    return Standing(row["ifindex"], row["link_index"], received, sent)
+    own = {address: at for (index, address), at in made.items() if index == row["ifindex"]}
+    return Standing(row["ifindex"], row["link_index"], received, sent, own)

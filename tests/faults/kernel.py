@@ -1,4 +1,6 @@
-"""What is there, read by ip(8) and ethtool(8): nothing of Relink has a hand in it.
+"""What is there, read by ip(8), tc(8), nft(8) and ovs-vsctl(8), or as they read it.
+
+Nothing of Relink has a hand in it, but for the layout of netlink messages.
 
 Where a network namespace is, is told by its path, "" for our own.
 """
@@ -18,10 +20,11 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from model import netlink as nl
 from tests.kernel.lab import CLONE_NEWNET
 
 _GTXCSUM = 0x16  # ETHTOOL_GTXCSUM, linux/ethtool.h
@@ -30,6 +33,9 @@ _SO_NETNS_COOKIE = 71  # asm-generic/socket.h
 _MNT_DETACH = 2  # umount2(2)
 _OURS = "158"  # rtm_protocol and FRA_PROTOCOL of what Relink adds (model/ownership.py)
 _PATIENCE = 10.0  # seconds
+_ADDRESSES = nl.message(nl.RTM_GETADDR, nl.NLM_F_DUMP, nl.IFADDR.pack(0, 0, 0, 0, 0))
+_IFA_CACHEINFO = 6  # linux/if_addr.h
+_CACHED = struct.Struct("=IIII")  # struct ifa_cacheinfo: preferred and valid, s; made, changed
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -242,6 +248,26 @@ def _offloaded(sock: socket.socket, dev: str) -> bool:
     return bool(value[1])
 
 
+def made(place: str) -> dict[tuple[int, bytes], int]:
+    """Return when each address was given to an interface, by its index, in 1/100 s since boot.
+
+    An address that was away for a moment tells of itself by it: IFA_CACHEINFO, linux/if_addr.h.
+    """
+    found: dict[tuple[int, bytes], int] = {}
+    with entered(place) as there, socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as sock:
+        sock.send(_ADDRESSES)
+        while there:
+            data = sock.recv(1 << 16)
+            for kind, _flags, _sequence, start, end in nl.messages(data):
+                if kind != nl.RTM_NEWADDR:  # the end
+                    return found
+                told = nl.attributes(data, start + nl.IFADDR.size, end)
+                index = nl.IFADDR.unpack_from(data, start)[4]
+                address = told.get(nl.IFA_LOCAL) or told[nl.IFA_ADDRESS]
+                found[index, address] = _CACHED.unpack(told[_IFA_CACHEINFO])[2]
+    return found
+
+
 def redirected(devs: Sequence[str], place: str) -> list[str]:
     """Return for each interface where u32 of preference 1505 sends what arrives, "" for nowhere."""
     lines = [f"filter show dev {dev} ingress pref 1505" for dev in devs]
@@ -258,13 +284,23 @@ def redirected(devs: Sequence[str], place: str) -> list[str]:
     return targets if len(targets) == len(devs) else [""] * len(devs)
 
 
-def switched() -> dict[str, tuple[str, int]]:
-    """Return for each port of Open vSwitch its bridge, and the index of what it sends to.
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """What Open vSwitch has.
 
-    Nothing where its database does not answer.
+    Attributes:
+        plain: the bridges that learn by themselves, and do not ask for groups.
+        ports: for each port its bridge, and the index of what it sends to, 0 for none.
     """
+
+    plain: frozenset[str] = frozenset()
+    ports: dict[str, tuple[str, int]] = field(default_factory=dict)
+
+
+def switched() -> Switched:
+    """Return what Open vSwitch has; nothing where its database does not answer."""
     asked = (
-        ("name,ports", "Bridge"),
+        ("name,ports,fail_mode,mcast_snooping_enable", "Bridge"),
         ("_uuid,name,interfaces", "Port"),
         ("_uuid,ifindex", "Interface"),
     )
@@ -273,16 +309,18 @@ def switched() -> dict[str, tuple[str, int]]:
         words += [*(["--"] if n else []), f"--columns={columns}", "list", table]
     answers = documents(told("", *words))
     if len(answers) != len(asked):
-        return {}
+        return Switched()
     bridges, ports, interfaces = (answer["data"] for answer in answers)
     indexes = {tuple(uuid): index for uuid, index in interfaces}
-    bridge_of = {each: name for name, held in bridges for each in _uuids(held)}
-    return {
-        name: (bridge_of[tuple(uuid)], index)
+    bridge_of = {each: name for name, held, *_ in bridges for each in _uuids(held)}
+    plain = (name for name, _, *rest in bridges if rest == ["standalone", False])
+    sends_to = {
+        name: (bridge_of[tuple(uuid)], index if isinstance(index := indexes.get(each), int) else 0)
         for uuid, name, held in ports
         for each in _uuids(held)
-        if tuple(uuid) in bridge_of and isinstance(index := indexes.get(each), int)
+        if tuple(uuid) in bridge_of
     }
+    return Switched(frozenset(plain), sends_to)
 
 
 def switch(bridge: str) -> str:

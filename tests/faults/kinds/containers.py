@@ -47,6 +47,8 @@ def _all_restart(world: World) -> Touched:
     return ALL
 
 
+SCALING: list[Fault] = [scale_up, scale_down, restart]
+
 CONTAINERS: dict[str, Fault] = {
     "container started": scale_up,
     "container stopped": scale_down,

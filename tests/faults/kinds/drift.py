@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tests.faults import foreign, kernel
 from tests.faults.engines import PLANE
-from tests.faults.kinds.fault import ALL, Fault, Touched
+from tests.faults.kinds.fault import ALL, Fault, Touched, some
 from tests.faults.topology import CABLE, ROUTER, SERVER, Link
 from tests.faults.world import OTHER, World
 
@@ -76,18 +76,22 @@ def _prefix_route(world: World) -> Touched:
 
 
 def _qdisc(world: World) -> Touched:
-    """Nobody declares one, so that it may stay."""
+    """Nobody declares one, so that it stays for as long as the link does."""
     container, link = _any_link(world)
-    before = world.engine.look(container).links.get(link.inner, {}).get("link_index")
+    before = _which(world, container, link.inner)
     words = f"qdisc replace dev {link.inner} root tbf rate 10gbit burst 1mb latency 1ms"
     _run(world, world.place(container), "tc", *words.split())
 
-    def stays() -> None:
-        now = world.engine.look(container).links.get(link.inner, {})
-        if now.get("link_index") == before and now.get("qdisc") != "tbf":
-            raise AssertionError(f"{container}:{link.inner}: somebody's qdisc is {now}")
+    def harmed() -> str:
+        if container not in world.containers:
+            return ""
+        now = world.engine.look(container).links.get(link.inner, {}).get("qdisc")
+        if now == "tbf" or _which(world, container, link.inner) != before:
+            return ""
+        return f"{container}:{link.inner}: somebody's qdisc is {now}"
 
-    world.afterwards.append(stays)
+    if not world.idle:
+        world.added[f"qdisc of {container}:{link.inner}"] = harmed
     return set()
 
 
@@ -104,9 +108,34 @@ def _cable(*lines: str) -> Fault:
         end = world.random.choice(sorted(CABLE))
         for line in lines:
             _run(world, world.place(), "tc", *line.format(end=end).split())
+        world.added.pop(f"filter of {end}", None)
         return set()
 
     return fault
+
+
+def _which(world: World, name: str, device: str) -> tuple[int, int | None]:
+    """Return what tells a link from every other there ever was."""
+    index = world.engine.look(name).links.get(device, {}).get("ifindex")
+    return kernel.cookie(world.place(name)), index
+
+
+def _filter(world: World) -> Touched:
+    """Nobody declares one, so that it stays for as long as the link does."""
+    end = world.random.choice(sorted(CABLE))
+    before = _which(world, PLANE, end)
+    words = f"filter replace dev {end} ingress pref 9 protocol ip u32 match u32 0 0 flowid 1:1"
+    _run(world, world.place(), "tc", *words.split())
+
+    def harmed() -> str:
+        words = ("tc", "filter", "show", "dev", end, "ingress", "pref", "9")
+        if "u32" in kernel.told(world.place(), *words) or _which(world, PLANE, end) != before:
+            return ""
+        return f"{end}: somebody's filter is gone"
+
+    if not world.idle:
+        world.added[f"filter of {end}"] = harmed
+    return set()
 
 
 def _translation(*lines: str) -> Fault:
@@ -166,10 +195,7 @@ def _everything_deleted(world: World) -> Touched:
 
 def _several(world: World) -> Touched:
     """Some things at once."""
-    touched: set[str] = set()
-    for fault in world.random.sample(list(DRIFT.values()), 3):
-        touched |= fault(world) or set()
-    return touched
+    return drift(world, 3)
 
 
 def _meanwhile(world: World) -> Touched:
@@ -212,9 +238,7 @@ DRIFT: dict[str, Fault] = {
     "qdisc added": _qdisc,
     "qdisc of the cable deleted": _cable("qdisc delete dev {end} ingress"),
     "filter of the cable deleted": _cable("filter delete dev {end} ingress"),
-    "filter of the cable added": _cable(
-        "filter replace dev {end} ingress pref 9 protocol ip u32 match u32 0 0 flowid 1:1"
-    ),
+    "filter of the cable added": _filter,
     "all of nftables flushed": _everything_translating,
     "table of nftables deleted": _translation("delete table inet {table}"),
     "table of nftables flushed": _translation("flush table inet {table}"),
@@ -228,6 +252,11 @@ DRIFT: dict[str, Fault] = {
     "bridge down": _bridge("link set {bridge} down"),
     "bridge renamed": _bridge("link set {bridge} down", "link set {bridge} name mine"),
 }
+
+
+def drift(world: World, times: int = 1) -> set[str]:
+    """Let some drift happen, as a part of another fault; return whose links it may touch."""
+    return some(world, DRIFT.values(), times)
 
 
 AT_ONCE: dict[str, Fault] = {

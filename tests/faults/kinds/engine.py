@@ -19,7 +19,7 @@ from tests.faults import invariants, kernel, proxy
 from tests.faults.docker import ASIDE, Docker
 from tests.faults.engines import INSTANCE, PLANE
 from tests.faults.kinds.containers import MOST
-from tests.faults.kinds.drift import DRIFT
+from tests.faults.kinds.drift import drift
 from tests.faults.kinds.fault import ALL, Fault, Touched, until
 from tests.faults.proxy import Spoilt, Way
 from tests.faults.topology import ROUTER, SERVER
@@ -36,10 +36,6 @@ def _docker(world: World) -> Docker:
 
 def _any(world: World) -> str:
     return world.random.choice(world.containers)
-
-
-def _drift(world: World) -> set[str]:
-    return world.random.choice(list(DRIFT.values()))(world) or set()
 
 
 def _mended(world: World, when: str) -> None:
@@ -82,7 +78,7 @@ def _paused(world: World) -> Touched:
     """It has its links while nothing in it runs."""
     engine, name = _docker(world), _any(world)
     engine.client.pause(name)
-    touched = _drift(world)
+    touched = drift(world)
     _mended(world, f"while {name} is paused")
     engine.client.unpause(name)
     return touched
@@ -211,7 +207,7 @@ def _engine_killed(world: World) -> Touched:
     engine.proxy.close()
     engine.daemon.kill()
     _says_so(world)
-    touched = _drift(world)
+    touched = drift(world)
     _mended(world, "while the engine is dead")
     engine.daemon.start()
     engine.proxy.open()
@@ -224,7 +220,7 @@ def _engine_restarted(world: World) -> Touched:
     engine.proxy.close()
     engine.proxy.path.unlink()
     _says_so(world)
-    touched = _drift(world)
+    touched = drift(world)
     _mended(world, "while the engine is stopped")
     engine.daemon.start()
     engine.proxy.open()
@@ -266,7 +262,7 @@ def _engine_hung(world: World) -> Touched:
     pid = _pid(world, name)
     engine.daemon.signal(signal.SIGSTOP)
     try:
-        touched = _drift(world)
+        touched = drift(world)
         _mended(world, "while the engine hangs")
         os.kill(pid, signal.SIGKILL)
         time.sleep(world.random.uniform(0, 1))  # so long it hangs
@@ -282,7 +278,7 @@ def _engine_hung_in_silence(world: World) -> Touched:
     engine.daemon.signal(signal.SIGSTOP)
     try:
         until(lambda: _away(world), "status says that the engine does not answer", _LONG)
-        touched = _drift(world)
+        touched = drift(world)
         _mended(world, "while the engine hangs")
     finally:
         engine.daemon.signal(signal.SIGCONT)
@@ -310,7 +306,7 @@ def _socket_away(world: World) -> Touched:
     _says_so(world)
     world.restart(name)
     with _without(world, name):
-        touched = _drift(world)
+        touched = drift(world)
         _mended(world, "while the engine cannot be reached")
     engine.proxy.open()
     return touched | {name}

@@ -7,13 +7,26 @@ on without notice. It returns None where it cannot happen now.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from tests.faults.world import World
 
 Touched = set[str] | None
 Fault = Callable[[World], Touched]
 ALL = {"*"}
+
+
+def some(world: World, faults: Iterable[Fault], times: int = 1) -> set[str]:
+    """Let some of these happen, of those that can now; return whose links they may have touched."""
+    touched: set[str] = set()
+    faults = list(faults)
+    for fault in world.random.sample(faults, len(faults)):
+        if (one := fault(world)) is not None:
+            touched |= one
+            times -= 1
+        if not times:
+            return touched
+    raise AssertionError("too few of these faults can happen")
 
 
 def until(what: Callable[[], bool], why: str, seconds: float = 10.0) -> None:

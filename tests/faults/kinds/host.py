@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.faults import kernel
 from tests.faults.injection import within
-from tests.faults.kinds.drift import DRIFT
+from tests.faults.kinds.drift import drift
 from tests.faults.kinds.fault import ALL, Fault, Touched
 from tests.faults.world import World
 
@@ -24,19 +24,24 @@ _EPOCH = time.time() - time.monotonic()  # when the machine was started, as its 
 _JUMPS = (1.0, 3600.0, 86400.0, 365 * 86400.0)  # seconds
 
 
-def _drift(world: World) -> set[str]:
-    return world.random.choice(list(DRIFT.values()))(world) or set()
-
-
 def _disk_full(world: World) -> Touched:
     """Nothing can be added to the log, whatever there is to say."""
     if world.engine.plane_goes:
         return None
     filler = world.engine.directory / "filler"
-    world.afterwards.append(filler.unlink)
     _fill(filler, bytes(1 << 16))
     _fill(world.log_file, b"\n")  # the rest of its last page
-    return _drift(world)
+    world.afterwards.append(partial(_room_again, world, filler, world.log_file.stat().st_size))
+    return drift(world)
+
+
+def _room_again(world: World, filler: Path, said: int) -> None:
+    """The next that is said tells how much is lost, if anything was to be said meanwhile."""
+    filler.unlink()
+    link = world.declared.links(world.containers[0])[0]
+    kernel.ip([f"link set {link.inner} mtu {link.mtu - 8}"], world.place(link.container))
+    if not within(_SOON * 10, lambda: '"lines_lost"' in world.log_since(said)):
+        world.idle.append("nothing was to be said")
 
 
 def _fill(file: Path, with_: bytes) -> None:
@@ -65,7 +70,7 @@ def _run_turns_read_only(world: World) -> Touched:
         return None
     _run("ro")
     world.afterwards.append(partial(_writable_run, world))
-    _drift(world)
+    drift(world)
     if world.engine.status() is None:
         raise AssertionError("it is not found any more")
     if code := world.end():
@@ -115,7 +120,7 @@ def _few_descriptors(world: World) -> Touched:
     said = world.log_file.stat().st_size
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowered, before[1]))
     try:
-        touched = _drift(world)
+        touched = drift(world)
         if not within(_SOON, lambda: "too many open files" in world.log_since(said).lower()):
             world.idle.append("they were enough")
     finally:
@@ -128,7 +133,7 @@ def _clock_set(world: World) -> Touched:
     jump = world.random.choice(_JUMPS) * world.random.uniform(-1, 1)
     time.clock_settime(time.CLOCK_REALTIME, _EPOCH + time.monotonic() + jump)
     world.afterwards.append(_clock_right)
-    return _drift(world)
+    return drift(world)
 
 
 def _clock_right() -> None:

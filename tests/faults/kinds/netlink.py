@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.faults import kernel
 from tests.faults.injection import happened, injected, stopped, within
 from tests.faults.kinds.containers import MOST
-from tests.faults.kinds.drift import DRIFT
+from tests.faults.kinds.drift import DRIFT, drift
 from tests.faults.kinds.fault import ALL, Fault, Touched, until
 from tests.faults.world import World
 from tests.kernel.lab import Monitor
@@ -32,7 +32,7 @@ def _deaf(world: World) -> Touched:
     storm = ["link set mine2 alias storm", "link set mine2 alias somebody"]
     kernel.ip(storm * (_STORM // 2), world.place())
     world.monitor = Monitor()
-    touched = _drift(world)
+    touched = drift(world)
     world.engine.signal(signal.SIGCONT)
     until(
         lambda: world.log_text().count("kernel_events_lost") > lost,
@@ -41,11 +41,7 @@ def _deaf(world: World) -> Touched:
     return touched
 
 
-def _drift(world: World) -> set[str]:
-    return world.random.choice(list(DRIFT.values()))(world) or set()
-
-
-def _call(name: str, what: str, most: int, drift: Fault = _drift) -> Fault:
+def _call(name: str, what: str, most: int, cause: Fault = drift) -> Fault:
     """Return a fault that does something to one of the next system calls of a pass."""
 
     def fault(world: World) -> Touched:
@@ -53,7 +49,7 @@ def _call(name: str, what: str, most: int, drift: Fault = _drift) -> Fault:
             return None
         nth = world.random.randint(1, most)
         with injected(world.engine.pid(), name, f"{what}:when={nth}", world.traced):
-            touched = drift(world)
+            touched = cause(world)
             if not happened(world.traced, _SOON / 10):
                 world.idle.append("the pass had fewer calls")
         return touched
@@ -70,7 +66,7 @@ def _ended_at(how: str) -> Callable[[World], Touched]:
         nth = world.random.randint(1, 12)
         number = signal.Signals[f"SIG{how}"]
         with injected(world.engine.pid(), "sendto", f"signal={how}:when={nth}", world.traced):
-            touched = _drift(world)
+            touched = drift(world)
             early = happened(world.traced, _SOON / 10, number.name)
         if not early:
             world.idle.append("the pass had fewer messages")

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from tests.faults import kernel
 from tests.faults.kinds.configuration import change
-from tests.faults.kinds.containers import restart, scale_down, scale_up
-from tests.faults.kinds.drift import DRIFT
-from tests.faults.kinds.fault import ALL, Fault, Touched, until
+from tests.faults.kinds.containers import SCALING
+from tests.faults.kinds.drift import drift
+from tests.faults.kinds.fault import ALL, Fault, Touched, some, until
 from tests.faults.world import World
 
 
@@ -22,7 +22,7 @@ def _killed(world: World) -> Touched:
 
 def _killed_at_work(world: World) -> Touched:
     """In the middle of putting something right, wherever it is then."""
-    touched = world.random.choice(list(DRIFT.values()))(world) or set()
+    touched = drift(world)
     time.sleep(world.random.uniform(0, 0.004))  # no event tells where a pass is: chance does
     world.end(signal.SIGKILL)
     return touched | world.relaunch()
@@ -32,7 +32,7 @@ def _killed_and_drifted(world: World) -> Touched:
     if world.engine.plane_goes:
         return None
     world.end(signal.SIGKILL)
-    touched = world.random.choice(list(DRIFT.values()))(world) or set()
+    touched = drift(world)
     return touched | world.relaunch()
 
 
@@ -40,14 +40,17 @@ def _killed_and_changed(world: World) -> Touched:
     """It comes back to another configuration, and to other containers."""
     world.end(signal.SIGKILL)
     touched = change(world) or set()
-    touched |= world.random.choice([scale_up, scale_down, restart])(world) or set()
+    touched |= some(world, SCALING)
     return touched | world.relaunch()
 
 
 def _older(world: World) -> Touched:
     """It comes back to what was declared before."""
+    before = replace(world.previous, mode=world.declared.mode)
+    if before == world.declared:
+        return None
     code = world.end(world.random.choice([signal.SIGKILL, signal.SIGTERM]))
-    world.declare(replace(world.previous, mode=world.declared.mode))
+    world.declare(before)
     world.relaunch()
     killed = code in (-signal.SIGKILL, 128 + signal.SIGKILL)  # as a parent has it, or an engine
     return set() if killed and not world.engine.plane_goes else ALL
@@ -56,19 +59,17 @@ def _older(world: World) -> Touched:
 def _stopped(world: World) -> Touched:
     """For a while, in which things change."""
     world.engine.signal(signal.SIGSTOP)
-    touched = world.random.choice(list(DRIFT.values()))(world) or set()
+    touched = drift(world)
     time.sleep(world.stopped)  # nothing is awaited: that it does nothing is the fault
-    touched |= world.random.choice([scale_up, scale_down, restart])(world) or set()
+    touched |= some(world, SCALING)
     world.engine.signal(signal.SIGCONT)
     return touched
 
 
 def _paused(world: World) -> Touched:
     world.engine.signal(signal.SIGSTOP)
-    touched: set[str] = set()
-    for fault in world.random.sample(list(DRIFT.values()), 2):
-        touched |= fault(world) or set()
-    touched |= world.random.choice([scale_up, scale_down, restart])(world) or set()
+    touched = drift(world, 2)
+    touched |= some(world, SCALING)
     world.engine.signal(signal.SIGCONT)
     return touched
 
@@ -84,7 +85,7 @@ def _terminated(world: World) -> Touched:
 
 
 def _terminated_at_work(world: World) -> Touched:
-    world.random.choice(list(DRIFT.values()))(world)
+    drift(world)
     return _terminated(world)
 
 
@@ -128,7 +129,7 @@ def _beside_another(world: World) -> Touched:
 
     world.afterwards.append(ends)
     until(is_there, "another Relink has its link", 30)
-    return world.random.choice(list(DRIFT.values()))(world) or set()
+    return drift(world)
 
 
 RELINK: dict[str, Fault] = {
