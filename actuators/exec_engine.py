@@ -83,7 +83,8 @@ class EngineExec:
 
     def _started(self, execution: str, take: Take) -> None:
         """Start the command and pass its output on until the stream ends, or breaks."""
-        with self._answer("POST", f"/exec/{execution}/start", {"Tty": False}) as (answer, sock):
+        path = f"/exec/{quote(execution, safe='')}/start"
+        with self._answer("POST", path, {"Tty": False}) as (answer, sock):
             sock.settimeout(None)
             with contextlib.suppress(OSError, HTTPException):  # its end is asked for all the same
                 for stream, data in _frames(answer):
@@ -97,7 +98,7 @@ class EngineExec:
         delay = _FIRST_DELAY
         while not self._stop.is_set():
             try:
-                state = self._ask("GET", f"/exec/{execution}/json")
+                state = self._ask("GET", f"/exec/{quote(execution, safe='')}/json")
                 if not state.get("Running") and isinstance(state.get("ExitCode"), int):
                     return int(state["ExitCode"]) & 0xFF
             except NotRunError as error:  # podman forgets what ran when the container stops

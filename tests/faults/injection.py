@@ -5,7 +5,6 @@ What happened stands in its output, so that a fault can be sure that it did happ
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import subprocess
 import time
@@ -54,17 +53,6 @@ def happened(told: Path, seconds: float, name: str = "") -> bool:
     """
     words = (f"--- {name} ", f"+++ killed by {name} ") if name else ("INJECTED",)
     return within(seconds, lambda: any(word in told.read_text() for word in words))
-
-
-def stopped(pid: int, seconds: float) -> bool:
-    """Wait until a process has been stopped by a signal; tell if it was within the time."""
-    return within(seconds, lambda: _state(pid) in ("T", "t"))
-
-
-def _state(pid: int) -> str:
-    with contextlib.suppress(FileNotFoundError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    return ""
 
 
 def within(seconds: float, what: Callable[[], bool]) -> bool:

@@ -37,7 +37,7 @@ _SEQUENCES = {
     "minutes": Part("Relink stopped for a minute each time", {"stopped for a while": 50}),
     "clock": Part("A clock that is set, on a kernel of its own", {"clock set": 50}),
 }
-_SOAK = "soak"
+_SOAK, _HOUR = "soak", "An hour in one life of the sidecar"
 _MEASURED = {
     "packets": "Floods of numbered packets between two containers",
     "crashes": "SIGKILL at every message of every example",
@@ -70,6 +70,8 @@ def main() -> int:
         if (file := options.directory / f"{name}.json").exists()
     }
     texts = [sequences(name, run) for name, run in runs.items()]
+    if _SOAK not in runs:
+        texts.append(f"### {_HOUR}\n\nNot run with these; `scripts/faults soak report` does.")
     amiss = [f"{name}: did not come to its end" for name in _SEQUENCES if name not in runs]
     for name, title in _MEASURED.items():
         files = sorted(options.directory.glob(f"{name}*.txt"))
@@ -120,7 +122,7 @@ def sequences(name: str, run: Run) -> str:
     violated = sum(bool(report.violated) for report in run.reports)
     seeds = [report.seed for report in run.reports]
     of_seeds = f"seeds {min(seeds)} to {max(seeds)}" if len(seeds) > 1 else f"seed {seeds[0]}"
-    title = _SEQUENCES[name].title if name in _SEQUENCES else "An hour in one life of the sidecar"
+    title = _SEQUENCES[name].title if name in _SEQUENCES else _HOUR
     what = (
         f"{events} faults, {of_seeds}, in {run.seconds / 60:.0f} minutes; violations: {violated}."
     )

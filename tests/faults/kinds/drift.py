@@ -114,10 +114,10 @@ def _cable(*lines: str) -> Fault:
     return fault
 
 
-def _which(world: World, name: str, device: str) -> tuple[int, int | None]:
-    """Return what tells a link from every other there ever was."""
-    index = world.engine.look(name).links.get(device, {}).get("ifindex")
-    return kernel.cookie(world.place(name)), index
+def _which(world: World, name: str, device: str) -> tuple[int, int | None, int | None]:
+    """Return what tells a link from another; one that is made anew may have one index again."""
+    link = world.engine.look(name).links.get(device, {})
+    return kernel.cookie(world.place(name)), link.get("ifindex"), link.get("link_index")
 
 
 def _filter(world: World) -> Touched:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.faults import kernel
-from tests.faults.injection import happened, injected, stopped, within
+from tests.faults.injection import happened, injected, within
 from tests.faults.kinds.containers import MOST
 from tests.faults.kinds.drift import DRIFT, drift
 from tests.faults.kinds.fault import ALL, Fault, Touched, until
@@ -88,7 +88,7 @@ def _gone_at(world: World) -> Touched:
     nth = world.random.randint(1, 16)
     with injected(world.engine.pid(), "sendto", f"signal=STOP:when={nth}", world.traced):
         world.start(name)
-        if not stopped(world.engine.pid(), _SOON / 10):
+        if not happened(world.traced, _SOON / 10, signal.SIGSTOP.name):
             world.idle.append("the pass had fewer messages")
         world.stop(name)
         if world.random.random() < 0.5:  # and comes again as another
