@@ -19,13 +19,16 @@ _PATIENCE = 3.0  # seconds
 def injected(pid: int, calls: str, what: str, told: Path) -> Iterator[None]:
     """Do `what` to system calls of a process and its threads, as strace's `inject=` has it.
 
-    Counting (`when=`) begins now, for each thread. What was called is in the file `told`.
+    Counting (`when=`) begins now, for each thread. What was called is in the file `told`. Programs
+    that it starts are interfered with, too, except by signals.
 
     Raises:
         RuntimeError: strace could not attach; with what it said.
     """
     told.write_text("")
     words = ["strace", "-f", "-p", str(pid), "-o", str(told)]
+    if what.startswith("signal="):
+        words += ["-b", "execve"]  # let go of what becomes another program
     process = subprocess.Popen(
         [*words, "-e", f"trace={calls}", "-e", f"inject={calls}:{what}"],
         stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
