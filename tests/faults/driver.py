@@ -125,6 +125,9 @@ def _play(world: World, report: Report, steps: Iterable[Step], told: Told) -> No
             if touched is None:
                 report.done.pop()
                 continue
+            for container, device in list(world.added):
+                if {container, "*"} & touched:  # it may have gone with its link
+                    del world.added[container, device]
             happened = time.monotonic()
             now = _settle(world, touched)
             took = time.monotonic() - happened

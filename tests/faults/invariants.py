@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from tests.faults import foreign, kernel
 from tests.faults.engines import INSTANCE, PLANE
 from tests.faults.kernel import Seen
-from tests.faults.topology import BEHIND, CABLE, ROUTER, SERVER, Link
+from tests.faults.topology import BEHIND, CABLE, CABLE_OF, ROUTER, SERVER, Link
 from tests.faults.world import OTHER, PASSING, World
 
 BRIDGES = ("lan", "wan")
@@ -131,7 +131,7 @@ def _policy(world: World, looks: Looks) -> Iterator[str]:
     targets = kernel.redirected(list(CABLE), world.place())
     for (end, other), target in zip(CABLE.items(), targets, strict=True):
         if target != other:
-            link = f"{SERVER if end == 'cable-s' else ROUTER}:p0"
+            link = f"{CABLE_OF[end]}:p0"
             yield f"{link}: what arrives on {end} goes to {target or 'nowhere'}, not {other}"
     for name, words in _TOLD.items():
         tables = kernel.translated(world.place(name))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 SERVER, ROUTER = "server", "router"
 CABLE = {"cable-s": "cable-r", "cable-r": "cable-s"}  # either end of the patch, and the other
+CABLE_OF = {"cable-s": SERVER, "cable-r": ROUTER}  # whose link each end belongs to
 MTU = 1500  # of whatever no fault changes it; Open vSwitch's own datapath takes no 65535
 BEHIND = "192.0.2.9"  # what the router translates to
 

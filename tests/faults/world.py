@@ -37,8 +37,8 @@ class World:
         afterwards: what undoes a fault that lasts until the network is as declared in spite of it.
         theirs: what is not ours in each, as it was told when it was put there: "" for all but what
             an engine or Open vSwitch has made, which is by its name.
-        added: what tells of a thing that somebody has added to a link of ours whether it came to
-            harm, and how: "" for no, as when its link has gone.
+        added: by container and interface, what tells of a thing that somebody has added to a link
+            of ours whether it came to harm, and how: "" for no, as when its link has gone.
         furnished: the cookie of the data plane that has something of somebody else's.
         idle: why the last fault is none, where it did not come about.
         beside: the interface that somebody else has made in a container, by container.
@@ -53,7 +53,7 @@ class World:
     containers: list[str] = field(default_factory=list)
     beside: dict[str, str] = field(default_factory=dict)
     theirs: dict[str, dict[str, str]] = field(default_factory=dict)
-    added: dict[str, Callable[[], str]] = field(default_factory=dict)
+    added: dict[tuple[str, str], Callable[[], str]] = field(default_factory=dict)
     furnished: int = 0
     idle: list[str] = field(default_factory=list)
     monitor: Monitor = field(default_factory=Monitor)

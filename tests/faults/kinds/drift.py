@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tests.faults import foreign, kernel
 from tests.faults.engines import PLANE
 from tests.faults.kinds.fault import ALL, Fault, Touched, some
-from tests.faults.topology import CABLE, ROUTER, SERVER, Link
+from tests.faults.topology import CABLE, CABLE_OF, ROUTER, SERVER, Link
 from tests.faults.world import OTHER, World
 
 
@@ -91,7 +91,7 @@ def _qdisc(world: World) -> Touched:
         return f"{container}:{link.inner}: somebody's qdisc is {now}"
 
     if not world.idle:
-        world.added[f"qdisc of {container}:{link.inner}"] = harmed
+        world.added[container, link.inner] = harmed
     return set()
 
 
@@ -108,14 +108,14 @@ def _cable(*lines: str) -> Fault:
         end = world.random.choice(sorted(CABLE))
         for line in lines:
             _run(world, world.place(), "tc", *line.format(end=end).split())
-        world.added.pop(f"filter of {end}", None)
+        world.added.pop((CABLE_OF[end], end), None)
         return set()
 
     return fault
 
 
 def _which(world: World, name: str, device: str) -> tuple[int, int | None, int | None]:
-    """Return what tells a link from another; one that is made anew may have one index again."""
+    """Return what tells a link from another, if it was not made anew by what touched it."""
     link = world.engine.look(name).links.get(device, {})
     return kernel.cookie(world.place(name)), link.get("ifindex"), link.get("link_index")
 
@@ -134,7 +134,7 @@ def _filter(world: World) -> Touched:
         return f"{end}: somebody's filter is gone"
 
     if not world.idle:
-        world.added[f"filter of {end}"] = harmed
+        world.added[CABLE_OF[end], end] = harmed
     return set()
 
 
