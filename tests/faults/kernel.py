@@ -36,6 +36,7 @@ _PATIENCE = 10.0  # seconds
 _ADDRESSES = nl.message(nl.RTM_GETADDR, nl.NLM_F_DUMP, nl.IFADDR.pack(0, 0, 0, 0, 0))
 _IFA_CACHEINFO = 6  # linux/if_addr.h
 _CACHED = struct.Struct("=IIII")  # struct ifa_cacheinfo: preferred and valid, s; made, changed
+_OF_DAEMONS = ("datapath_version", "status", "rstp_status")  # ovs-vswitchd.conf.db(5)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -324,9 +325,13 @@ def switched() -> Switched:
 
 
 def switch(bridge: str) -> str:
-    """Return what Open vSwitch knows of a bridge; nothing where its database does not answer."""
+    """Return what somebody has told Open vSwitch of a bridge, and not what its daemons tell of it.
+
+    Nothing where its database does not answer.
+    """
     words = ("ovs-vsctl", "--db=unix:/run/openvswitch/db.sock", "--timeout=5")
-    return told("", *words, "list", "bridge", bridge)
+    lines = told("", *words, "list", "bridge", bridge).splitlines()
+    return "\n".join(line for line in lines if line.split(" ")[0] not in _OF_DAEMONS)
 
 
 def _uuids(held: list[Any]) -> list[tuple[str, ...]]:
