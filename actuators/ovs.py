@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -29,6 +29,7 @@ Verb = Literal["create", "modify", "delete"]
 Change = tuple[Verb, OvsBridge | OvsPort]
 Refusal = tuple[Verdict, str]
 DONE: Refusal = (Verdict.DONE, "")
+_GLANCE = 0.1  # seconds, after which it is seen whether ovs-vswitchd still runs
 
 
 class Connection(Protocol):
@@ -64,9 +65,15 @@ class Committed:
 
 
 def commit(
-    connection: Connection, changes: Sequence[Change], instance: str, seconds: float = 10
+    connection: Connection,
+    changes: Sequence[Change],
+    instance: str,
+    seconds: float = 10,
+    ended: Callable[[], bool] = lambda: False,
 ) -> Committed:
     """Make all changes in one transaction and wait until ovs-vswitchd has carried them out.
+
+    Not for one that has `ended`, of which the database does not tell.
 
     What is both deleted and created takes two, because ovs-vswitchd has to see that it was gone:
     the userspace datapath (3.1) stays on the interface that it opened, and receives nothing from
@@ -83,16 +90,20 @@ def commit(
     created = {resource.key for verb, resource in changes if verb == "create"}
     first = [c for c in changes if c[0] == "delete" and c[1].key in created]
     if not first:
-        return _commit(connection, changes, instance, seconds)
-    removed = _commit(connection, first, instance, seconds)
-    rest = _commit(connection, [c for c in changes if c not in first], instance, seconds)
+        return _commit(connection, changes, instance, seconds, ended)
+    removed = _commit(connection, first, instance, seconds, ended)
+    rest = _commit(connection, [c for c in changes if c not in first], instance, seconds, ended)
     answers = iter(removed.results), iter(rest.results)
     results = tuple(next(answers[change not in first]) for change in changes)
     return Committed(results, removed.transactions + rest.transactions)
 
 
 def _commit(
-    connection: Connection, changes: Sequence[Change], instance: str, seconds: float
+    connection: Connection,
+    changes: Sequence[Change],
+    instance: str,
+    seconds: float,
+    ended: Callable[[], bool],
 ) -> Committed:
     deadline = time.monotonic() + seconds
     sent = 0
@@ -110,11 +121,14 @@ def _commit(
                 connection.turn(deadline)
         if status == Transaction.SUCCESS:
             wanted = transaction.get_increment_new_value()
+            words = ""
             try:
-                while _root(idl).cur_cfg < wanted:
-                    connection.turn(deadline)
+                while not words and _root(idl).cur_cfg < wanted:
+                    connection.turn(min(deadline, time.monotonic() + _GLANCE))
+                    words = "ovs-vswitchd has ended before it had done it" if ended() else ""
             except TimeoutError:
                 words = f"ovs-vswitchd has not done it within {seconds:g} s; does it run?"
+            if words:
                 return Committed(_failed(results, Verdict.RETRY, words), sent)
         elif status != Transaction.UNCHANGED:
             words = f"the database refuses it: {transaction.get_error()}"

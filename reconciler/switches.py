@@ -80,7 +80,7 @@ class Switches:
             if isinstance(resource, OvsBridge | OvsPort):
                 changes.append(("delete" if step.after is None else "modify", resource))
         try:
-            committed = ovs.commit(self._connected(), changes, instance)
+            committed = ovs.commit(self._connected(), changes, instance, ended=self._switch_ended)
         except OSError as error:
             words = f"Open vSwitch: {error.strerror or error}"
             return [(step.key, Verdict.RETRY, words) for step in steps]
@@ -178,6 +178,13 @@ class Switches:
             self._daemons = ProcessWatch(self._ended)
         for name in _DAEMONS:
             self._daemons.add(ovs_facts.daemon_pid(place.pidfile(name)), name)
+
+    def _switch_ended(self) -> bool:
+        """Tell whether ovs-vswitchd has ended since it was seen to run."""
+        from actuators.ovs_daemons import Place  # noqa: PLC0415 - most have no Open vSwitch
+
+        watched = self._daemons is not None
+        return watched and not ovs_facts.daemon_runs(Place().pidfile("ovs-vswitchd"))
 
     def _unwatch(self) -> None:
         if self._daemons:

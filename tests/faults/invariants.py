@@ -6,11 +6,13 @@ import ipaddress
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from actuators.ovs_daemons import Place
 from tests.faults import foreign, kernel
 from tests.faults.engines import INSTANCE, PLANE
 from tests.faults.kernel import Seen
 from tests.faults.topology import BEHIND, CABLE, CABLE_OF, ROUTER, SERVER, Link
 from tests.faults.world import OTHER, PASSING, World
+from tests.lab.ovs import DAEMONS, Tools
 
 BRIDGES = ("lan", "wan")
 # What forwards and translates, by where it is: words that nft(8) and ip(8) have to tell. And the
@@ -103,6 +105,7 @@ def _bridge(name: str, plane: Seen, mode: str) -> Iterator[str]:
 
 
 def _ports(world: World, plane: Seen) -> Iterator[str]:
+    yield from (f"{each} does not run" for each in DAEMONS if not Tools(Place()).pid(each))
     switched = kernel.switched()
     wanted = {}
     for container in world.containers:

@@ -242,6 +242,20 @@ def test_the_switch_is_killed_and_started_again(lab: Lab, switch: Switch) -> Non
     assert switch.commit(("create", port("c-eth0", "br0"))).transactions == 0
 
 
+def test_a_switch_that_has_ended_is_not_waited_for(lab: Lab, switch: Switch) -> None:
+    new = plug(lab, "a", "10.0.0.1/24")
+    switch.kill("ovs-vswitchd")
+    pidfile = switch.place.pidfile("ovs-vswitchd")
+    started = time.monotonic()
+    done = commit(
+        switch.connection, [("create", bridge("br0")), ("create", port(new, "br0"))], "lab",
+        seconds=60, ended=lambda: not daemon_pid(pidfile),
+    )  # fmt: skip
+    assert {each.verdict for each in done.results} == {Verdict.RETRY}
+    assert "has ended" in done.results[0].words
+    assert time.monotonic() - started < 30, "less than it is waited for one that runs"
+
+
 def test_somebody_pulls_a_port_out(lab: Lab, switch: Switch) -> None:
     pair(lab, switch)
     switch.until(lambda: True)
