@@ -12,9 +12,10 @@ import random
 import shlex
 import signal
 import threading
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import structlog
@@ -112,8 +113,8 @@ class Sidecar:
     def _listen(self, stack: contextlib.AsyncExitStack) -> None:
         """Connect every doorbell."""
         for number in _STOPS:
-            self._loop.add_signal_handler(number, self._told_to_stop, number)
-        self._loop.add_signal_handler(signal.SIGHUP, self._reload)
+            self._on_signal(number, partial(self._told_to_stop, number))
+        self._on_signal(signal.SIGHUP, self._reload)
         self._start_listening(KernelDoorbell(self.roster.facts.plane))
         stack.callback(self._stop_listening)
         if not self._bell.hears_containers:
@@ -495,10 +496,17 @@ class Sidecar:
         self._stop.set()
         self._wake.set()
 
+    def _on_signal(self, number: signal.Signals, told: Callable[[], None]) -> None:
+        """Have the loop hear of a signal.
+
+        Not by its own means: to let go of them gives the signal its default way for a moment
+        (asyncio of Python 3.11), and one that comes then ends the process by it.
+        """
+        signal.signal(number, lambda *_: self._loop.call_soon_threadsafe(told))
+
     def _told_enough(self) -> None:
         """All is done: a signal that comes now must not end the process in its own way."""
         for number in (*_STOPS, signal.SIGHUP):
-            self._loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
 
 
