@@ -74,6 +74,7 @@ MUTATIONS = (
         "reconciler/debounce.py",
         "        for scope in looked:\n",
         "        for scope in looked:\n            self.rung.pop(scope, None)\n",
+        events=60,  # of more on so few links some are taken for a fight, and wait for a minute
         kinds="another while",
     ),
     Mutation(
