@@ -106,9 +106,8 @@ class Sidecar:
             stack.callback(self.findings.readiness.close)
             self._listen(stack)
             stack.push_async_callback(self._end_tasks)
-            code = await self._serve()
-            self._told_enough()
-            return code
+            stack.callback(self._told_enough)
+            return await self._serve()
 
     def _listen(self, stack: contextlib.AsyncExitStack) -> None:
         """Connect every doorbell."""

@@ -22,10 +22,8 @@ links:
 def test_a_declared_topology_is_there_with_every_attribute(lab: Lab) -> None:
     lab.add("node_1", "node_2", "server")
     lab.converge(TWO)
-    for ns, dev in (
-        ("node_2", "eth0"),
-        ("", "node_2-eth0"),
-    ):  # the kernel's linkwatch takes its time
+    # The kernel's linkwatch takes its time.
+    for ns, dev in (("node_2", "eth0"), ("", "node_2-eth0")):
         lab.wait_for(lambda ns=ns, dev=dev: (lab.link(ns, dev) or {})["operstate"] == "UP")  # type: ignore[misc]
 
     second = lab.link("node_2", "eth0")
