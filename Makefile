@@ -6,7 +6,7 @@ help:
 	@echo "make lint      style and types"
 	@echo "make test      everything: lint, here and (as root) on two more kernels, Docker and podman"
 	@echo "               some of it: scripts/test lint unit package uml docker qemu docs coverage ledger"
-	@echo "make faults    the long form of the tests of reliability, as root: an hour; RELIABILITY.md"
+	@echo "make faults    the long form of the tests of reliability, as root: under an hour; RELIABILITY.md"
 	@echo "make docs      the documentation site, into .cache/site"
 	@echo "make image     the image relink, labelled with the commit it was made of"
 	@echo "make bench     the figures, each beside a floor measured in the same run"
