@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -136,6 +137,8 @@ class Example:
         if child == 0:
             try:
                 self.converge(before)
+            except BaseException:  # noqa: BLE001 - nobody else can tell of it
+                traceback.print_exc()
             finally:
                 os._exit(1)
         _, status = os.waitpid(child, 0)
