@@ -161,4 +161,5 @@ def _quoted(text: str) -> str:
 
 def _xml(text: str) -> str:
     r"""Return text of a label, which is HTML, and in which `\N` is the name of the node."""
-    return html.escape(printable(text)).replace("\\", "\\\\")
+    # A text of nothing but `]` is a syntax error to graphviz (2.43).
+    return html.escape(printable(text)).replace("\\", "\\\\").replace("]", "&#93;")

@@ -25,7 +25,7 @@ from tests.reconciler.networks import network
 HOSTILE = [
     'quo"te', "back\\slash", "trailing\\", "<b>tag</b>", "a&amp;b", "new\nline", "tab\tstop",
     "[brackets] {braces} (round)", "#35; -->", "`tick`", "end", "\x1b[31mred", "\x00", "\ud800",
-    "%s\\N\\G", "-- x", "1. item", "ключ 雪",
+    "%s\\N\\G", "-- x", "1. item", "ключ 雪", "]",
 ]  # fmt: skip
 
 
