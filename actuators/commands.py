@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from actuators.exec_engine import EngineExec
 from actuators.exec_namespace import NamespaceExec
-from actuators.execution import NOT_EXECUTABLE, NotRunError
+from actuators.execution import FAILED, NOT_EXECUTABLE, NotRunError
 from model.replicas import Container
 from model.resources import Command
 
@@ -80,12 +80,19 @@ class Commands:
             if self._closed or run in self._running:
                 return
             self._running[run] = execution
-        threading.Thread(
+        thread = threading.Thread(
             target=self._follow,
             args=(run, execution),
             name=f"command-{container.name}",
             daemon=True,  # a command may run for ever, and must not keep Relink from stopping
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # what Python makes of EAGAIN (3.11)
+            with self._lock:
+                del self._running[run]
+            self._say(run, "relink: no thread can be started for it; see the limit of pids")
+            self._on_end(run, FAILED)
 
     def running(self) -> frozenset[Run]:
         """Return what has not ended."""

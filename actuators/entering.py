@@ -6,6 +6,7 @@ The thread is made for it and ends there, so that none has to find its way home.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import threading
@@ -36,7 +37,10 @@ def in_namespace(descriptor: int, act: Callable[[], T]) -> T:
             errors.append(error)
 
     thread = threading.Thread(target=run, name="inside")
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:  # what Python makes of EAGAIN (3.11)
+        raise OSError(errno.EAGAIN, "no thread can be started; see the limit of pids") from error
     thread.join()
     if errors:
         raise errors[0]

@@ -81,6 +81,8 @@ class _runner:  # noqa: N801 - a function with its argument, comparable in tests
             raise OSError(errno.EOPNOTSUPP, "the program nft is not installed") from None
         except subprocess.TimeoutExpired:
             raise OSError(errno.ETIMEDOUT, f"nft did not end within {_SECONDS} s") from None
+        if done.returncode < 0:  # for want of memory, say
+            raise OSError(errno.EAGAIN, f"nft was ended by signal {-done.returncode}")
         if done.returncode:
             words = done.stderr.strip().partition("\n")[0] or "nft failed and did not say why"
             code = _number(words)

@@ -239,8 +239,13 @@ def _each(question: Callable[[str], _Known | None], ids: Sequence[str]) -> list[
                 except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
                     answers.put(error)
 
-    for _ in range(min(_INSPECTORS, len(ids))):
-        threading.Thread(target=ask, name="inspect", daemon=True).start()
+    for number in range(min(_INSPECTORS, len(ids))):
+        try:
+            threading.Thread(target=ask, name="inspect", daemon=True).start()
+        except RuntimeError as error:  # what Python makes of EAGAIN (3.11)
+            if not number:
+                raise EngineUnavailableError(f"nobody can ask: {error}") from error
+            break  # fewer ask
     found: list[_Known | None] = []
     for _ in ids:
         answer = answers.get()

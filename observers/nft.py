@@ -68,7 +68,7 @@ def read(ns: NsKey, sock: socket.socket, name: str) -> NatTable | Unreadable | N
             return Unreadable(f"nft did not answer within {_SECONDS} s")
         if done.returncode:
             # Somebody may have removed it in the meantime.
-            return Unreadable(_words(done.stderr)) if _exists(name) else None
+            return Unreadable(_words(done)) if _exists(name) else None
     try:
         return NatTable(key=Key(ns, "nat", "", name), rules=normalised(done.stdout))
     except ValueError as error:  # a version of nft that says it in another way
@@ -95,5 +95,7 @@ def _exists(name: str) -> bool:
         raise
 
 
-def _words(text: str) -> str:
-    return text.strip().partition("\n")[0] or "nft failed and did not say why"
+def _words(done: subprocess.CompletedProcess[str]) -> str:
+    if done.returncode < 0:
+        return f"nft was ended by signal {-done.returncode}"
+    return done.stderr.strip().partition("\n")[0] or "nft failed and did not say why"

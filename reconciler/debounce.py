@@ -7,6 +7,7 @@ that finds our writes in place answers them: the next bell is a first one again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -40,8 +41,13 @@ class Debounce:
         """Return when the next scope is due, None if none waits."""
         return min(map(self._due, self.rung), default=None)
 
-    def take(self, now: float) -> frozenset[NsKey] | Literal[False] | None:
-        """Take the scopes that are due: a set, None for everything, False for nothing."""
+    def take(
+        self, now: float, is_about_all: Callable[[frozenset[NsKey]], bool] = lambda _: False
+    ) -> frozenset[NsKey] | Literal[False] | None:
+        """Take the scopes that are due: a set, None for everything, False for nothing.
+
+        What `is_about_all` is a look at everything, and waits as long as that has to.
+        """
         due = [scope for scope in self.rung if self._due(scope) <= now]
         if not due:
             return False
@@ -49,7 +55,13 @@ class Debounce:
             due = list(self.rung)  # a look at everything answers every bell
         for scope in due:
             del self.rung[scope]
-        return None if None in due else frozenset(scope for scope in due if scope is not None)
+        taken = frozenset(scope for scope in due if scope is not None)
+        if None not in due and not is_about_all(taken):
+            return taken
+        if self.held.get(None, now) > now:
+            self.ring(None, now)
+            return False
+        return None
 
     def done(self, scopes: frozenset[NsKey] | None, now: float, *, wrote: bool) -> None:
         """Note that a look at `scopes` ended, and whether anything was changed."""

@@ -225,7 +225,10 @@ class Engines:
                 self._loop.call_soon_threadsafe(settle, settled)
 
         async with engine.few:
-            threading.Thread(target=ask, name="ask", daemon=True).start()
+            try:
+                threading.Thread(target=ask, name="ask", daemon=True).start()
+            except RuntimeError as error:  # what Python makes of EAGAIN (3.11)
+                raise EngineUnavailableError(f"{engine.runtime.name}: {error}") from error
             return await answer
 
     def _listed(self, engine: _Engine, containers: list[Container]) -> None:

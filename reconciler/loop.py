@@ -253,7 +253,10 @@ class Sidecar:
         facts = self.roster.facts
         if not self.roster.config.tunnels:
             return
-        found = await asyncio.to_thread(ways, facts.plane, self.roster.config)
+        # In the thread of passes, which is there also where no other can be started.
+        found = await self._loop.run_in_executor(
+            self._executor, ways, facts.plane, self.roster.config
+        )
         if found != facts.underlay:
             log.info("ways_changed", **{remote: f"mtu {mtu}" for remote, mtu in found.items()})
             self.roster.reconfigure(self.roster.config, replace(facts, underlay=found))
@@ -301,11 +304,9 @@ class Sidecar:
     async def _serve(self) -> int:
         while not self._stop.is_set():
             await self._until_due()
-            scope = self.debounce.take(self._loop.time())
+            scope = self.debounce.take(self._loop.time(), self.roster.is_about_all)
             if self._stop.is_set() or isinstance(scope, bool):
                 continue
-            if scope is not None and self.roster.is_about_all(scope):
-                scope = None
             await self._round(scope)
         self.findings.readiness.close()  # nobody looks any more
         if self.crashes.hopeless or self.settings.keep_on_exit:

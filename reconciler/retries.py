@@ -8,9 +8,11 @@ within `CALM`. Who takes longer costs one repair each time, and is let do so.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from functools import wraps
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from actuators.requests import Verdict
 from model.keys import Key, NsKey
@@ -26,6 +28,9 @@ FIGHT = 3  # repairs in a row, none of which was ever found in place
 MANY = 10  # repairs of one thing, each undone soon
 CALM = 5.0  # seconds that a repair lasts, so that the next one has nothing to do with it
 _TOLD = 4  # values of an opponent that are named
+
+Asked = ParamSpec("Asked")
+Answer = TypeVar("Answer")
 
 
 class Intent(NamedTuple):
@@ -79,12 +84,30 @@ class Entry:
         return bool(self.failures) or (self.fighting and not self.quiet)
 
 
+def _alone(method: Callable[Concatenate[Ledger, Asked], Answer]) -> Callable[
+    Concatenate[Ledger, Asked], Answer
+]:  # fmt: skip
+    """Let nobody else into the ledger meanwhile."""
+
+    @wraps(method)
+    def call(self: Ledger, /, *args: Asked.args, **kwargs: Asked.kwargs) -> Answer:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return call
+
+
 @dataclass(slots=True)
 class Ledger:
-    """The retries of one sidecar; empty after a restart, which costs one more try and no more."""
+    """The retries of one sidecar; empty after a restart, which costs one more try and no more.
+
+    A pass asks what is due in a thread of its own, while bells go on ringing.
+    """
 
     entries: dict[Key, Entry] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
+    @_alone
     def allow(self, plan: Plan, resources: Mapping[Key, Resource], now: float) -> Plan:
         """Return the plan without the steps that are not due, and without what needs them."""
         waiting: dict[Key, float] = {}
@@ -103,6 +126,7 @@ class Ledger:
                 self.entries[step.key] = replace(entry, due=due)
         return replace(plan, steps=tuple(steps))
 
+    @_alone
     def note(
         self, plan: Plan, outcome: Outcome, looked_at: Callable[[Key], bool], now: float
     ) -> list[Key]:
@@ -140,6 +164,7 @@ class Ledger:
             self.entries[step.key] = entry
         return began
 
+    @_alone
     def forget(self, unknown: Callable[[Key], bool]) -> None:
         """Start afresh with the keys for which `unknown` holds: their container lives anew.
 
@@ -151,16 +176,19 @@ class Ledger:
             if unknown(key) or (target is not None and unknown(target)):
                 del self.entries[key]
 
+    @_alone
     def hurry(self, ns: NsKey) -> None:
         """Something changed in a namespace: what failed there may succeed now, once a second."""
         for key, entry in self.entries.items():
             if key.ns == ns and entry.failures:
                 self.entries[key] = replace(entry, due=min(entry.due, entry.tried + HURRIED))
 
+    @_alone
     def next_due(self) -> float | None:
         """Return when the next step may be tried again, None if nothing waits."""
         return min((e.due for e in self.entries.values() if e.waits), default=None)
 
+    @_alone
     def due(self, now: float) -> set[NsKey | None]:
         """Return the namespaces of what may be tried again now; None is of what nobody wants."""
         return {

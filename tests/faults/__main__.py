@@ -10,6 +10,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import shlex
 import signal
 import sys
 import time
@@ -56,7 +57,12 @@ def main() -> int:
                         help="how long to make what broke something shorter (300)")  # fmt: skip
     parser.add_argument("--json", metavar="FILE", type=Path, help="write what happened there, too")
     options = parser.parse_args()
-    only = [Step(*step) for step in json.loads(options.only)] if options.only else None
+    if os.geteuid():
+        parser.error("only root can make namespaces, and trace what is in them")
+    try:
+        only = [Step(*step) for step in json.loads(options.only)] if options.only else None
+    except (ValueError, TypeError):
+        parser.error("--only: not what a violated sequence has printed")
     kinds = tuple(name for name in OF_RUNTIME[options.runtime] if options.kinds in name)
     if not kinds:
         parser.error(f"no fault has {options.kinds!r} in its name")
@@ -123,11 +129,10 @@ def _tell(report: Report, runtime: str) -> None:
     where = f"fault {len(steps)}, {steps[-1][1]}" if steps else "before any fault"
     print(f"seed {report.seed}: {where}: {report.violated}", file=sys.stderr)
     stopped = os.environ.get("FAULTS_STOPPED")
-    print(
-        f"again: {f'FAULTS_STOPPED={stopped} ' * bool(stopped)}python -m tests.faults"
-        f" --runtime {runtime} --seed {report.seed} --only '{json.dumps(steps)}'",
-        file=sys.stderr,
-    )
+    words = ["env", f"FAULTS_STOPPED={stopped}"] if stopped else []
+    words += [sys.executable, "-m", "tests.faults", "--runtime", runtime]
+    words += ["--seed", str(report.seed), "--only", json.dumps(steps)]
+    print(f"again: {shlex.join(words)}", file=sys.stderr)
 
 
 def _apart(work: Work) -> Report:

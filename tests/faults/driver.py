@@ -241,6 +241,8 @@ def _grown(first: dict[str, int], now: dict[str, int], connections: int) -> list
 def _said(world: World, status: dict[str, Any] | None) -> list[str]:
     if status is None:
         return ["the sidecar does not answer"]
+    if crashes := status["crashes"]:
+        return [f"{crash['scope']} crashed: {crash['reason']}" for crash in crashes]
     wanted = sum(len(world.declared.links(name)) for name in world.containers)
     ready = [link for link in status["links"] if link["state"] == "Ready"]
     others = [f"{link['key']}: {link['state']}" for link in status["links"] if link not in ready]
@@ -265,7 +267,10 @@ def _neighbours(before: Standings, now: Standings, touched: set[str]) -> None:
 
 
 def _unharmed(world: World) -> None:
-    """See that what is not ours is what it was, in each namespace."""
+    """See that what is not ours is what it was, in each namespace, and that nothing has crashed."""
+    for line in world.log_text().splitlines():
+        if '"event": "crashed"' in line:
+            raise ViolatedError(line)
     for name in (PLANE, OTHER, *world.containers):
         if harm := world.harmed(name):
             raise ViolatedError(harm)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from actuators.ovs_daemons import Place
 from tests.faults import foreign, kernel
@@ -189,8 +189,9 @@ def _routes(container: str, links: list[Link], seen: Seen) -> Iterator[str]:
 class Standing(NamedTuple):
     """What tells that a link is the same as before.
 
-    Its ends' indexes, bytes that only grow, and when its addresses were given to it. One index
-    does not: a link that Relink makes anew may have that of the one before.
+    Its ends' indexes, bytes that only grow, when its addresses were given to it, how often the
+    carrier of both ends has come and gone, and what its outer end is plugged into. One index does
+    not: a link that Relink makes anew may have that of the one before.
     """
 
     ifindex: int
@@ -198,6 +199,8 @@ class Standing(NamedTuple):
     received: int
     sent: int
     made: dict[bytes, int]  # by address
+    carriers: tuple[int, int]
+    master: str
 
     def goes_on(self, before: Standing) -> bool:
         """Tell whether this is what became of it."""
@@ -205,7 +208,8 @@ class Standing(NamedTuple):
         both = self.made.keys() & before.made.keys()
         stayed = all(self.made[address] == before.made[address] for address in both)
         ends = (self.ifindex, self.peer) == (before.ifindex, before.peer)
-        return counted and stayed and ends
+        held = (self.carriers, self.master) == (before.carriers, before.master)
+        return counted and stayed and ends and held
 
 
 Standings = dict[str, dict[str, Standing]]  # container → interface → how it stands
@@ -214,17 +218,22 @@ Standings = dict[str, dict[str, Standing]]  # container → interface → how it
 def standings(world: World, looks: Looks) -> Standings:
     """Return how each container's declared links stand."""
     found: Standings = {}
+    outers = kernel.carriers(world.place())
     for container in world.containers:
-        made = kernel.made(world.place(container))
-        found[container] = {
-            link.inner: _standing(looks[container].links[link.inner], made)
-            for link in world.declared.links(container)
-        }
+        place, links = world.place(container), looks[container].links
+        made, inners = kernel.made(place), kernel.carriers(place)
+        found[container] = {}
+        for link in world.declared.links(container):
+            row, outer = links[link.inner], looks[PLANE].links[link.outer]
+            index, peer = row["ifindex"], row["link_index"]
+            counted = row["stats64"]
+            found[container][link.inner] = Standing(
+                index,
+                peer,
+                counted["rx"]["bytes"],
+                counted["tx"]["bytes"],
+                {address: at for (of, address), at in made.items() if of == index},
+                (inners.get(index, 0), outers.get(peer, 0)),
+                outer.get("master", ""),
+            )
     return found
-
-
-def _standing(row: dict[str, Any], made: dict[tuple[int, bytes], int]) -> Standing:
-    counted = row["stats64"]
-    received, sent = counted["rx"]["bytes"], counted["tx"]["bytes"]
-    own = {address: at for (index, address), at in made.items() if index == row["ifindex"]}
-    return Standing(row["ifindex"], row["link_index"], received, sent, own)

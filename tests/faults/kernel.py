@@ -34,6 +34,8 @@ _MNT_DETACH = 2  # umount2(2)
 _OURS = "158"  # rtm_protocol and FRA_PROTOCOL of what Relink adds (model/ownership.py)
 _PATIENCE = 10.0  # seconds
 _ADDRESSES = nl.message(nl.RTM_GETADDR, nl.NLM_F_DUMP, nl.IFADDR.pack(0, 0, 0, 0, 0))
+_LINKS = nl.message(nl.RTM_GETLINK, nl.NLM_F_DUMP, nl.IFINFO.pack(0, 0, 0, 0, 0))
+_IFLA_CARRIER_CHANGES = 35  # linux/if_link.h
 _IFA_CACHEINFO = 6  # linux/if_addr.h
 _CACHED = struct.Struct("=IIII")  # struct ifa_cacheinfo: preferred and valid, s; made, changed
 _OF_DAEMONS = ("datapath_version", "status", "rstp_status")  # ovs-vswitchd.conf.db(5)
@@ -255,18 +257,39 @@ def made(place: str) -> dict[tuple[int, bytes], int]:
     An address that was away for a moment tells of itself by it: IFA_CACHEINFO, linux/if_addr.h.
     """
     found: dict[tuple[int, bytes], int] = {}
+    for data, start, end in _dumped(place, _ADDRESSES):
+        told = nl.attributes(data, start + nl.IFADDR.size, end)
+        index = nl.IFADDR.unpack_from(data, start)[4]
+        address = told.get(nl.IFA_LOCAL) or told[nl.IFA_ADDRESS]
+        found[index, address] = _CACHED.unpack(told[_IFA_CACHEINFO])[2]
+    return found
+
+
+def carriers(place: str) -> dict[int, int]:
+    """Return how often the carrier of each interface has come and gone, by its index.
+
+    One that was down for a moment, or whose other end was, tells of itself by it.
+    """
+    return {
+        nl.IFINFO.unpack_from(data, start)[2]: nl.U32.unpack(
+            nl.attributes(data, start + nl.IFINFO.size, end)[_IFLA_CARRIER_CHANGES]
+        )[0]
+        for data, start, end in _dumped(place, _LINKS)
+    }
+
+
+def _dumped(place: str, request: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (datagram, start, end) of each body of a dump in a namespace; none if it is gone."""
     with entered(place) as there, socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as sock:
-        sock.send(_ADDRESSES)
-        while there:
+        if not there:
+            return
+        sock.send(request)
+        while True:
             data = sock.recv(1 << 16)
             for kind, _flags, _sequence, start, end in nl.messages(data):
-                if kind != nl.RTM_NEWADDR:  # the end
-                    return found
-                told = nl.attributes(data, start + nl.IFADDR.size, end)
-                index = nl.IFADDR.unpack_from(data, start)[4]
-                address = told.get(nl.IFA_LOCAL) or told[nl.IFA_ADDRESS]
-                found[index, address] = _CACHED.unpack(told[_IFA_CACHEINFO])[2]
-    return found
+                if kind == nl.NLMSG_DONE:
+                    return
+                yield data, start, end
 
 
 def redirected(devs: Sequence[str], place: str) -> list[str]:

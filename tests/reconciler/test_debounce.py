@@ -72,6 +72,18 @@ def test_another_scope_is_not_held_up() -> None:
     assert bells.take(10.01 + QUIET) == frozenset({A})
 
 
+def test_what_is_a_look_at_everything_waits_as_long_as_that_has_to() -> None:
+    bells = Debounce()
+    bells.hold(None, 11.0)
+    bells.ring(A, 10.0)
+    assert bells.take(10.0, lambda _scope: True) is False
+    assert bells.due_at() == 11.0
+    bells.ring(B, 10.5)
+    assert bells.take(10.5, lambda scope: scope == {A}) == frozenset({B})
+    assert bells.take(11.0, lambda _scope: True) is None
+    assert bells.due_at() is None
+
+
 def test_after_a_look_at_everything_every_scope_waits() -> None:
     bells = Debounce()
     bells.done(None, 10.0, wrote=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from dataclasses import replace
 from itertools import cycle
 
@@ -43,6 +45,36 @@ def note(ledger: Ledger, outcome: Outcome, now: float, *steps: Change) -> list[K
 
 def allowed(ledger: Ledger, now: float, *steps: Change) -> list[Key]:
     return [step.key for step in ledger.allow(Plan(steps), RESOURCES, now).steps]
+
+
+def test_bells_ring_while_a_pass_asks_what_is_due() -> None:
+    ledger = Ledger()
+    steps = [replace(MAKE, key=link_key(NS, f"eth{n}")) for n in range(300)]
+    stop = threading.Event()
+    wrong: list[BaseException] = []
+
+    def ring() -> None:
+        try:
+            while not stop.is_set():
+                ledger.hurry(NS)
+                ledger.next_due()
+        except RuntimeError as error:  # dictionary changed size during iteration
+            wrong.append(error)
+
+    bells = threading.Thread(target=ring)
+    bells.start()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for turn in range(0, 100, 10):
+            note(ledger, done(*steps), turn, *steps)
+            note(ledger, done(), turn + 1)  # in place: quiet
+            allowed(ledger, turn + CALM + 2, *steps)  # too long ago to be counted: forgotten
+    finally:
+        sys.setswitchinterval(interval)
+        stop.set()
+        bells.join()
+    assert not wrong
 
 
 def test_an_empty_ledger_allows_everything() -> None:

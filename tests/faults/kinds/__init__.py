@@ -44,12 +44,17 @@ SOAK = (*CONTAINERS, *DRIFT, *AT_ONCE)
 
 # Shares by which a kind is chosen: less where it takes long. One that has happened is chosen less
 # often: four times the share makes a kind twice as frequent.
+_DEPENDING = (
+    "no process can be started (EAGAIN)",
+    "no processes for a while (EAGAIN)",
+    "no more descriptors",
+)
 SHARES: dict[str, dict[str, float]] = {
     "netns": {
         # Most of them start it again.
         **dict.fromkeys([*RELINK, *BESIDE, *NETLINK, *NAMED, *HOST], 0.09),
         # It depends on what the drift is, and on time, whether they come about.
-        **dict.fromkeys(["no process can be started (EAGAIN)", "no more descriptors"], 0.18),
+        **dict.fromkeys(_DEPENDING, 0.18),
         **dict.fromkeys(SWITCH, 1.5),  # only some sequences have Open vSwitch
     },
     "docker": {

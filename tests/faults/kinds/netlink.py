@@ -22,6 +22,8 @@ _INTERRUPTED, _STOP = "NLM_F_DUMP_INTR", "--- SIGSTOP"  # in the words of strace
 _MANY = 700  # addresses, which are more than one message holds (32 KiB, netlink_dump() of Linux 6)
 _TRIES = 1000  # stops between two messages of an answer
 _SOON = 2.0  # seconds
+_STARTING = "vfork,clone,clone3,fork"
+_REFUSED = 6  # threads and programs
 
 
 def _deaf(world: World) -> Touched:
@@ -55,6 +57,18 @@ def _call(name: str, what: str, most: int, cause: Fault = drift) -> Fault:
         return touched
 
     return fault
+
+
+def _no_processes(world: World) -> Touched:
+    """No thread and no program can be started for a while, as where a limit of pids is reached."""
+    if world.engine.plane_goes:
+        return None
+    with injected(world.engine.pid(), _STARTING, "error=EAGAIN", world.traced):
+        touched = DRIFT["table of nftables deleted"](world)  # by nft(8), which is started for it
+        within(_SOON, lambda: world.traced.read_text().count("INJECTED") >= _REFUSED)
+    if not happened(world.traced, 0):
+        world.idle.append("nothing was to be started")
+    return touched
 
 
 def _ended_at(how: str) -> Callable[[World], Touched]:
@@ -186,11 +200,12 @@ NETLINK: dict[str, Fault] = {
     "answer lost (ENOBUFS)": _call("recvfrom", "error=ENOBUFS", 8),
     "request refused (ENOMEM)": _call("sendto", "error=ENOMEM", 8),
     "no process can be started (EAGAIN)": _call(
-        "vfork,clone,clone3,fork",
+        _STARTING,
         "error=EAGAIN",
         1,
         DRIFT["table of nftables deleted"],  # by nft(8), which is started for it
     ),
+    "no processes for a while (EAGAIN)": _no_processes,
     "outer end busy (EBUSY)": _busy,
     "name taken": _taken,
     "namespace gone at a message": _gone_at,
