@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tools.site.comments import EXAMPLES, steps
 
@@ -35,6 +36,14 @@ def test_two_words_with_a_remark_behind_them_are_a_command_and_no_table() -> Non
     commands = [step.command for step in steps(EXAMPLES / "test9-compose.yaml")]
     assert commands[0] == "export BRIDGE_MODE=linux"
     assert len(commands) == 5
+
+
+@pytest.mark.parametrize("file", PLAYED, ids=lambda file: file.stem)
+def test_a_sidecar_that_dies_is_started_again(file: Path) -> None:
+    services = yaml.safe_load(file.read_text()).get("services", {})
+    for name, service in services.items():
+        if "RELINK_IMAGE" in service.get("image", ""):
+            assert service.get("restart") == "unless-stopped", name
 
 
 OTHER = """\
