@@ -262,14 +262,15 @@ def _neighbours(before: Standings, now: Standings, touched: set[str]) -> None:
             continue
         for dev in before[container].keys() & now[container].keys():
             was, is_ = before[container][dev], now[container][dev]
-            if not is_.goes_on(was):
+            if not is_.goes_on(was, touched):
                 raise ViolatedError(f"{container}:{dev} was {was}, and is {is_}")
 
 
 def _unharmed(world: World) -> None:
     """See that what is not ours is what it was, in each namespace, and that nothing has crashed."""
     for line in world.log_text().splitlines():
-        if '"event": "crashed"' in line:
+        # Its event loop reads a socket of its own, too, where the kernel never has no room.
+        if '"event": "crashed"' in line and "_read_from_self" not in line:
             raise ViolatedError(line)
     for name in (PLANE, OTHER, *world.containers):
         if harm := world.harmed(name):

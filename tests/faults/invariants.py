@@ -189,9 +189,9 @@ def _routes(container: str, links: list[Link], seen: Seen) -> Iterator[str]:
 class Standing(NamedTuple):
     """What tells that a link is the same as before.
 
-    Its ends' indexes, bytes that only grow, when its addresses were given to it, how often the
-    carrier of both ends has come and gone, and what its outer end is plugged into. One index does
-    not: a link that Relink makes anew may have that of the one before.
+    Its ends' indexes, bytes that only grow, when its addresses were given to it, and how often the
+    carrier of each end has come and gone. One index does not: a link that Relink makes anew may
+    have that of the one before.
     """
 
     ifindex: int
@@ -200,16 +200,17 @@ class Standing(NamedTuple):
     sent: int
     made: dict[bytes, int]  # by address
     carriers: tuple[int, int]
-    master: str
+    bridge: tuple[str, int, int]  # of the kernel: its name, index, and carrier
 
-    def goes_on(self, before: Standing) -> bool:
-        """Tell whether this is what became of it."""
+    def goes_on(self, before: Standing, touched: set[str]) -> bool:
+        """Tell whether this is what became of it; `touched` are containers and bridges."""
         counted = self.received >= before.received and self.sent >= before.sent
         both = self.made.keys() & before.made.keys()
         stayed = all(self.made[address] == before.made[address] for address in both)
         ends = (self.ifindex, self.peer) == (before.ifindex, before.peer)
-        held = (self.carriers, self.master) == (before.carriers, before.master)
-        return counted and stayed and ends and held
+        held = self.carriers == before.carriers
+        plugged = before.bridge[0] in touched or self.bridge == before.bridge
+        return counted and stayed and ends and held and plugged
 
 
 Standings = dict[str, dict[str, Standing]]  # container → interface → how it stands
@@ -224,7 +225,9 @@ def standings(world: World, looks: Looks) -> Standings:
         made, inners = kernel.made(place), kernel.carriers(place)
         found[container] = {}
         for link in world.declared.links(container):
-            row, outer = links[link.inner], looks[PLANE].links[link.outer]
+            row, plane = links[link.inner], looks[PLANE].links
+            bridge = plane[link.outer].get("master", "")
+            number = plane[bridge]["ifindex"] if bridge in plane else 0
             index, peer = row["ifindex"], row["link_index"]
             counted = row["stats64"]
             found[container][link.inner] = Standing(
@@ -234,6 +237,6 @@ def standings(world: World, looks: Looks) -> Standings:
                 counted["tx"]["bytes"],
                 {address: at for (of, address), at in made.items() if of == index},
                 (inners.get(index, 0), outers.get(peer, 0)),
-                outer.get("master", ""),
+                (bridge, number, outers.get(number, 0)),
             )
     return found

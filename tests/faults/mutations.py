@@ -45,6 +45,27 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
+        "a look fails now and then, and the next one mends it",
+        "reconciler/passes.py",
+        "    facts = world.facts\n",
+        "    facts = world.facts\n"
+        "    if __import__('random').random() < 0.1:\n"
+        "        raise RuntimeError('a defect')\n",
+    ),
+    Mutation(
+        "a bridge is lowered for a moment when something is plugged into it",
+        "actuators/links.py",
+        "    index = numbers.index(link.key)\n    raising",
+        "    index = numbers.index(link.key)\n"
+        "    if link.master and (changed is None or 'master' in changed):\n"
+        "        bridge = numbers.index(link.master_key())\n"
+        "        flap = [_set(link, bridge, f, nl.IFF_UP) for f in (0, nl.IFF_UP)]\n"
+        "        rest = replace(link, master=None)\n"
+        "        own = _set(link, index, 0, 0, nl.u32(nl.IFLA_MASTER, bridge))\n"
+        "        return [own, *flap, *_configure(rest, numbers, changed)]\n"
+        "    raising",
+    ),
+    Mutation(
         "ownership is ignored",
         "reconciler/diff.py",
         "return resource.group == self.group or self._of_our_switch(resource)",

@@ -180,7 +180,7 @@ def _bridge(*lines: str) -> Fault:
             return None
         bridge = world.random.choice(["lan", "wan"])
         _do(world, [line.format(bridge=bridge) for line in lines], world.place())
-        return set()  # its ports stay what they are
+        return {bridge}  # its ports stay what they are
 
     return fault
 

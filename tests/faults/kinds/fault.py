@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from tests.faults.world import World
 
-Touched = set[str] | None
+Touched = set[str] | None  # containers, and bridges
 Fault = Callable[[World], Touched]
 ALL = {"*"}
 
