@@ -20,6 +20,10 @@ def test_every_invariant_holds_after_each_fault(seed: int) -> None:
     _held("netns", seed, 30)
 
 
+def test_a_lack_of_processes_is_lived_through() -> None:
+    _held("netns", 3, 4, "--kinds", "EAGAIN")
+
+
 @pytest.mark.docker
 def test_every_invariant_holds_whatever_becomes_of_an_engine() -> None:
     """It is one of its own, so that it can be killed."""
@@ -28,10 +32,10 @@ def test_every_invariant_holds_whatever_becomes_of_an_engine() -> None:
     _held("docker", 1, 30)
 
 
-def _held(runtime: str, seed: int, events: int) -> None:
+def _held(runtime: str, seed: int, events: int, *more: str) -> None:
     words = ("--runtime", runtime, "--seed", str(seed), "--events", str(events), "--shrink", "0")
     done = subprocess.run(
-        [sys.executable, "-m", "tests.faults", *words],
+        [sys.executable, "-m", "tests.faults", *words, *more],
         capture_output=True,
         text=True,
         timeout=patient(300),
