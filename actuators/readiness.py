@@ -22,6 +22,21 @@ def name_of(instance: str) -> bytes:
     return b"\0" + f"relink/ready/{instance}".encode()[:_LONGEST]
 
 
+def keep(instance: str) -> socket.socket:
+    """Take the name `@relink/kept/INSTANCE` in the calling thread's namespace, for as long as open.
+
+    Raises:
+        OSError: somebody has it (EADDRINUSE), or the limit of open files is reached.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        sock.bind(b"\0" + f"relink/kept/{instance}".encode()[:_LONGEST])
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 def prepare(descriptor: int) -> socket.socket:
     """Make a socket without a name in the namespace of an open one. It pins that namespace.
 

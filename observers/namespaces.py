@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,12 +50,14 @@ class Opened:
     Use as a context manager; leaving it closes everything. Only those that links are sent to keep
     a descriptor too, so that a thousand containers take a thousand descriptors and no more.
     `host_id` is the id of process 1's namespace in that of the data plane, -1 if it has none.
+    `others` are those of the absent that somebody else may leave later, though nothing rings.
     """
 
     descriptors: dict[NsKey, int] = field(default_factory=dict)
     sockets: dict[NsKey, socket.socket] = field(default_factory=dict)
     inodes: dict[NsKey, int] = field(default_factory=dict)
     absent: dict[NsKey, str] = field(default_factory=dict)
+    others: set[NsKey] = field(default_factory=set)
     host_id: int = -1
 
     def __enter__(self) -> Self:
@@ -68,6 +70,13 @@ class Opened:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def leave(self, ns: NsKey, reason: str) -> None:
+        """Have nothing to do with a namespace after all."""
+        self.sockets.pop(ns).close()
+        self.inodes.pop(ns)
+        self.absent[ns] = reason
+        self.others.add(ns)
 
     def close(self) -> None:
         """Close everything; the namespaces may go now."""
@@ -94,11 +103,16 @@ def path_of(plane: NsKey) -> str:
 
 
 def open_all(
-    planes: Iterable[NsKey], containers: Mapping[NsKey, Container], *, host: bool = False
+    planes: Iterable[NsKey],
+    containers: Mapping[NsKey, Container],
+    *,
+    host: bool = False,
+    visit: Callable[[NsKey], str] = lambda _ns: "",
 ) -> Opened:
     """Open namespaces: those that must exist, and those of containers, which may be gone.
 
-    With `host` that of process 1 is given an id too; one that cannot be reached is absent.
+    With `host` that of process 1 is given an id too; one that cannot be reached is absent. `visit`
+    is called in each container's, and says why it is left alone, "" if it is not.
 
     A container whose process is another's by now, or whose namespace is that of the host or of the
     data plane, is absent, with the reason.
@@ -119,6 +133,8 @@ def open_all(
             known.setdefault(_inode("/proc/1/ns/net"), HOST)
             for ns, container in containers.items():
                 _open_container(opened, ns, container, known)
+                if ns in opened.sockets and (reason := visit(ns)):
+                    opened.leave(ns, reason)
         except BaseException:
             opened.close()
             raise

@@ -11,6 +11,7 @@ from model.keys import Key, NsKey
 from model.resources import Command, OvsBridge
 from reconciler.containers import Roster
 from reconciler.engines import Engines
+from reconciler.keepers import Keepers
 from reconciler.passes import Pass
 from reconciler.readiness import Readiness
 from reconciler.retries import Ledger
@@ -30,6 +31,7 @@ class Findings:
         board: how each link is.
         ledger: what failed, or is fought over, and when it may be tried again.
         readiness: which containers have been told that their links are as declared.
+        keepers: which containers no other sidecar of this name may wire meanwhile.
         commands: which have run, and how they ended.
         connected: every link is as declared, and no engine has kept one back.
         plane_error: why the data plane cannot be looked at, "" when it can.
@@ -43,6 +45,7 @@ class Findings:
         self.board = Board()
         self.ledger = Ledger()
         self.readiness = Readiness(roster.facts.instance)
+        self.keepers = Keepers(roster.facts.instance)
         self.commands: dict[Key, CommandStatus] = {}
         self.connected = False
         self.plane_error = ""
@@ -55,6 +58,7 @@ class Findings:
     def begin(self) -> None:
         """Before a pass: what it will find counts from now on."""
         self.readiness.begin()
+        self.keepers.begin()
         self.changed.clear()
         self._all_changed = False
 
@@ -73,6 +77,7 @@ class Findings:
         """Forget what was learned of a container that stopped, started or restarted."""
         self.changed.add(ns)
         self.readiness.forget(ns)
+        self.keepers.forget(ns)
         self.commands = {key: each for key, each in self.commands.items() if key.ns != ns}
         plane, owners = self._roster.facts.plane, self._roster.owners
 
@@ -157,6 +162,7 @@ class Findings:
         about = {key.ns for key in judged}.union(self.readiness.told() if scope is None else scope)
         in_sync = self._engines.in_sync
         self.readiness.settle({ns: in_sync and self.board.ready(ns) for ns in about})
+        self.keepers.settle({ns for ns, wanted in wirings.items() if wanted.parts})
         self._announce()
 
     def _note_commands(self, done: Pass, scope: frozenset[NsKey] | None) -> None:

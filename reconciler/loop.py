@@ -38,6 +38,7 @@ from reconciler.debounce import Debounce, Scope
 from reconciler.engines import Engines
 from reconciler.files import FileWatch
 from reconciler.findings import Findings
+from reconciler.keepers import AGAIN
 from reconciler.metrics import Metrics
 from reconciler.passes import Pass, World, reason_of, run
 from reconciler.plan import Plan
@@ -103,6 +104,7 @@ class Sidecar:
             stack.callback(self._executor.shutdown)
             stack.callback(self.switches.close)
             stack.callback(self.runs.close)
+            stack.callback(self.findings.keepers.close)
             stack.callback(self.findings.readiness.close)
             self._listen(stack)
             stack.push_async_callback(self._end_tasks)
@@ -321,7 +323,7 @@ class Sidecar:
         return 1 if outcome.failures else 0
 
     def _tear_down(self, world: World) -> Pass:
-        done = tear_down(world, switches=self.switches)
+        done = tear_down(world, switches=self.switches, visit=self._visitor(world))
         self.switches.stop_daemons(world.facts)
         return done
 
@@ -408,6 +410,8 @@ class Sidecar:
             # Whoever has not heard every engine does not know what nobody wants.
             return replace(allowed, steps=tuple(s for s in allowed.steps if s.action != "delete"))
 
+        others: set[NsKey] = set()
+
         def learn(opened: Opened) -> None:
             wirings = world.wirings
             plane = world.facts.plane
@@ -416,9 +420,15 @@ class Sidecar:
             }
             self._bell.learn(opened, wired)
             self.findings.readiness.prepare({ns: opened.sockets[ns].fileno() for ns in wired})
+            others.update(opened.others)
+
+        visit = self._visitor(world)
 
         def work() -> Pass:
-            return run(world, scope, also=departed, decide=decide, watch=learn, hands=hands)
+            return run(
+                world, scope, also=departed, decide=decide, watch=learn, visit=visit,
+                hands=hands,
+            )  # fmt: skip
 
         try:
             if await self._plane_is_another():
@@ -437,8 +447,15 @@ class Sidecar:
         self.findings.learned(done, scope, self._loop.time())
         for ns in done.snapshot.unread:  # nothing need ring there
             self._loop.call_later(_AGAIN, self.ring, ns)
+        for ns in others:
+            self._loop.call_later(AGAIN, self.ring, ns)
         wrote = done.outcome is not None and bool(done.outcome.done)
         self.debounce.done(scope, self._loop.time(), wrote=wrote)
+
+    def _visitor(self, world: World) -> Callable[[NsKey], str]:
+        """Return what is asked in each container: is it ours to wire?"""
+        keepers, wirings = self.findings.keepers, world.wirings
+        return lambda ns: keepers.claim(ns) if ns in wirings and wirings[ns].parts else ""
 
     async def _plane_is_another(self) -> bool:
         """Make a pinned data plane that somebody removed, and listen to the one that is there."""

@@ -63,12 +63,14 @@ def run(
     want: Desired | None = None,
     decide: Decide | None = None,
     watch: Callable[[Opened], None] | None = None,
+    visit: Callable[[NsKey], str] = lambda _ns: "",
     hands: Hands = _PLAIN,
 ) -> Pass:
     """Look at `scope` (None is everything), and carry out what `decide` leaves of the plan.
 
     Without `decide` nothing is written: that is a preview. `hands` is by what the plan is carried
-    out. `watch` is called before the namespaces are closed, for whoever wants to know them. A scope
+    out. `watch` is called before the namespaces are closed, for whoever wants to know them, `visit`
+    in each container's; what it says is why that one is left alone. A scope
     names containers; what they need of the data plane is looked up by name, and so are the
     interfaces in `also`. `want` stands in for what the world should be.
 
@@ -87,7 +89,8 @@ def run(
     where = look(facts, desired.resources.values(), names=None if scope is None else also)
     # A pinned plane that nobody made yet is empty.
     planes = [facts.plane] if path_exists(facts.plane) else []
-    with open_all(planes, containers, host=bool(planes and where.host_names())) as opened:
+    host = bool(planes and where.host_names())
+    with open_all(planes, containers, host=host, visit=visit) as opened:
         switched: dict[Key, Resource] = {}
         no_ovs = ""
         # First, since daemons that are started by it make the interfaces of their bridges.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from actuators import links, planes
@@ -26,11 +26,12 @@ def tear_down(
     preview: bool = False,
     switches: Switches | None = None,
     forget: bool = False,
+    visit: Callable[[NsKey], str] = lambda _ns: "",
 ) -> Pass:
     """Remove every link, bridge, address and route of the instance, and its pinned namespace.
 
     With `preview` nothing is removed; the plan says what would be. With `forget` the marks of
-    commands that have run go too, so that they run again.
+    commands that have run go too, so that they run again. `visit` as of a pass.
 
     Raises:
         OSError: the data plane could not be opened or read, or its namespace not removed.
@@ -51,6 +52,7 @@ def tear_down(
         world,
         want=replace(NOTHING, forgets_commands=forget),
         decide=decide,
+        visit=visit,
         hands=Hands(send=at_once, switches=switches),
     )
     if not preview and plane.kind == "pinned":

@@ -233,8 +233,9 @@ def _hold(world: World, sizes: list[dict[str, int]]) -> None:
 
 def _grown(first: dict[str, int], now: dict[str, int], connections: int) -> list[str]:
     more = {name: now[name] - first[name] for name in (*GROWTH, "containers")}
-    # Each container has one, the socket that tells of readiness; and an engine's client some.
-    more["descriptors"] -= more["containers"] + connections
+    # Each container has two, the sockets that tell of readiness and of who keeps it; and an
+    # engine's client has some.
+    more["descriptors"] -= 2 * more["containers"] + connections
     return [name for name, most in GROWTH.items() if more[name] > most]
 
 
