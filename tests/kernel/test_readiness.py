@@ -22,7 +22,7 @@ def told(ns: str) -> list[str]:
     """Return what stands in a container's /proc/net/unix."""
     listed = sh("nsenter", f"--net=/run/netns/{ns}", "cat", "/proc/net/unix")
     rows = [line.split(maxsplit=7)[7:] for line in listed.splitlines()[1:]]
-    return [name for row in rows for name in row if name.startswith("@relink/")]
+    return [name for row in rows for name in row if name.startswith("@relink/ready/")]
 
 
 def is_told(lab: Lab, ns: str) -> bool:
