@@ -236,4 +236,6 @@ def test_how_long_nothing_arrives_when_the_switch_goes_with_its_sidecar(
     told = packets.tally
     measured(f"{told}; at most {told.outage:.0f} ms without any")
     assert 0 < told.lost < told.sent
-    assert told.reordered == told.duplicated == 0
+    # What waited for the address of its neighbour, whose link is new, may come after a packet that
+    # was sent once it was known: the kernel empties that queue beside it (neigh_update(), 6.18).
+    assert told.duplicated == 0
