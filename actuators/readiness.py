@@ -19,7 +19,11 @@ def name_of(instance: str) -> bytes:
 
     One that is too long for the kernel is cut.
     """
-    return b"\0" + f"relink/ready/{instance}".encode()[:_LONGEST]
+    return _abstract(f"relink/ready/{instance}")
+
+
+def _abstract(name: str) -> bytes:
+    return b"\0" + name.encode()[:_LONGEST]
 
 
 def keep(instance: str) -> socket.socket:
@@ -30,7 +34,7 @@ def keep(instance: str) -> socket.socket:
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        sock.bind(b"\0" + f"relink/kept/{instance}".encode()[:_LONGEST])
+        sock.bind(_abstract(f"relink/kept/{instance}"))
     except OSError:
         sock.close()
         raise

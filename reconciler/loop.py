@@ -82,6 +82,7 @@ class Sidecar:
         self.runs = Runs(sockets, self._command_said, self._command_ended)
         self.findings = Findings(roster, self.engines, self.runs)
         self.config_errors: tuple[str, ...] = ()
+        self._kept_elsewhere: set[NsKey] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
@@ -447,10 +448,16 @@ class Sidecar:
         self.findings.learned(done, scope, self._loop.time())
         for ns in done.snapshot.unread:  # nothing need ring there
             self._loop.call_later(_AGAIN, self.ring, ns)
-        for ns in others:
-            self._loop.call_later(AGAIN, self.ring, ns)
+        # However often one is looked at meanwhile, a single look waits.
+        for ns in others - self._kept_elsewhere:
+            self._kept_elsewhere.add(ns)
+            self._loop.call_later(AGAIN, self._ask_again, ns)
         wrote = done.outcome is not None and bool(done.outcome.done)
         self.debounce.done(scope, self._loop.time(), wrote=wrote)
+
+    def _ask_again(self, ns: NsKey) -> None:
+        self._kept_elsewhere.discard(ns)
+        self.ring(ns)
 
     def _visitor(self, world: World) -> Callable[[NsKey], str]:
         """Return what is asked in each container: is it ours to wire?"""

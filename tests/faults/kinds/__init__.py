@@ -42,18 +42,19 @@ FAULTS: dict[str, Fault] = {**_ANYWHERE, **NAMED, **HOST, **BESIDE, **SWITCH, **
 # What goes on for an hour to see whether anything grows.
 SOAK = (*CONTAINERS, *DRIFT, *AT_ONCE)
 
-# Shares by which a kind is chosen: less where it takes long. One that has happened is chosen less
-# often: four times the share makes a kind twice as frequent.
+# It depends on what the drift is, and on time, whether they come about.
 _DEPENDING = (
     "no process can be started (EAGAIN)",
     "no processes for a while (EAGAIN)",
     "no more descriptors",
 )
+
+# Shares by which a kind is chosen: less where it takes long. One that has happened is chosen less
+# often: four times the share makes a kind twice as frequent.
 SHARES: dict[str, dict[str, float]] = {
     "netns": {
         # Most of them start it again.
         **dict.fromkeys([*RELINK, *BESIDE, *NETLINK, *NAMED, *HOST], 0.09),
-        # It depends on what the drift is, and on time, whether they come about.
         **dict.fromkeys(_DEPENDING, 0.18),
         **dict.fromkeys(SWITCH, 1.5),  # only some sequences have Open vSwitch
     },
