@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.compose import Compose, project
-from tests.lab.containers import Interface, descriptors, interfaces, resident
+from tests.lab.containers import Interface, connections, descriptors, interfaces, resident
 from tests.lab.engine import docker
 from tests.lab.waiting import until
 
@@ -17,6 +17,7 @@ pytestmark = pytest.mark.docker
 FILE = Path(__file__).with_name("restarts-compose.yaml")
 TIMES = 100
 EARLY = 30  # restarts until caches are warm: from here on memory has no reason to grow
+CONNECTIONS = 20  # to the engine, of which the SDK keeps 10, and pairs of the event loop
 GROWTH = 2 * 2**20  # bytes in TIMES - EARLY restarts; a namespace or a table kept each time is more
 
 
@@ -44,7 +45,14 @@ def test_a_hundred_restarts(compose: Compose) -> None:
             explain=sidecar.log,
         )
         # A pass may be under way: what it holds open is closed again when it ends.
-        return min((descriptors(process) for _ in range(20)), key=len), resident(process)
+        return min((held() for _ in range(20)), key=len), resident(process)
+
+    def held() -> list[str]:
+        # Two questions at a time make one more connection to the engine, which is kept: it may
+        # be the first or the last restart that has them, so that these have a bound of their own.
+        kept = connections(process)
+        assert len(kept) <= CONNECTIONS, kept
+        return [each for each in descriptors(process) if each not in kept]
 
     early: tuple[list[str], int] = ([], 0)
     for turn in range(1, TIMES + 1):
@@ -61,9 +69,9 @@ def test_a_hundred_restarts(compose: Compose) -> None:
 
     compose.ping("node", "10.0.1.2")
     until(  # a pass that is under way holds some
-        lambda: len(descriptors(process)) <= len(early[0]),
+        lambda: len(held()) <= len(early[0]),
         "no more descriptors than before",
-        explain=lambda: f"{early[0]}\n{descriptors(process)}",
+        explain=lambda: f"{early[0]}\n{held()}",
     )
     assert late[1] - early[1] < GROWTH, f"resident: {early[1]} bytes, then {late[1]}"
     assert neighbour.interfaces() == beside, "the neighbour noticed"

@@ -108,6 +108,17 @@ def descriptors(pid: int) -> list[str]:
     return sorted(found)
 
 
+def connections(pid: int) -> list[str]:
+    """Return those of `descriptors` that are an end of a connected Unix socket without a name.
+
+    Those of the process's own network namespace: /proc/net/unix of proc(5), where the state 03 is
+    SS_CONNECTED of linux/net.h.
+    """
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]]
+    connected = {f"socket:[{row[6]}]" for row in rows if row[5] == "03" and len(row) == 7}
+    return [each for each in descriptors(pid) if each in connected]
+
+
 def resident(pid: int) -> int:
     """Return the resident memory of a process in bytes (proc(5), VmRSS)."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
