@@ -77,7 +77,7 @@ class Roster:
         self._of_id[container.runtime, container.id] = ns
         wanted = wiring(self.config, container, self.facts)
         self.wirings[ns] = wanted
-        outers = [r.key.dev for r in wanted.resources if r.key.ns == self.facts.plane]
+        outers = _outer_ends(wanted, self.facts.plane)
         self.owners.update(dict.fromkeys(outers, ns))
         self.departed.difference_update(outers)
         for name in _parents(wanted, ns):
@@ -158,18 +158,18 @@ class Roster:
                     del self._claims[claim]
                 else:
                     self.contested = True  # whoever lost it may have it now
-        outers = [r.key.dev for r in old.resources if r.key.ns == self.facts.plane]
+        outers = _outer_ends(old, self.facts.plane)
         self.departed.update(outers)
         for name in outers:
             if self.owners.get(name) == ns:
                 del self.owners[name]
         # Of two that had one name the other still has it.
         if self.contested:
+            plane = self.facts.plane
             others = {
-                r.key.dev: other
+                name: other
                 for other, wanted in self.wirings.items()
-                for r in wanted.resources
-                if r.key.ns == self.facts.plane and other != self.facts.plane
+                for name in (_outer_ends(wanted, plane) if other != plane else ())
             }
             self.owners.update(others)
             self.departed.difference_update(others)
@@ -189,6 +189,14 @@ class Roster:
             for owner in owners
             if not any(matches(owner, container, self.facts) for container in running)
         ]
+
+
+def _outer_ends(wanted: Wiring, plane: NsKey) -> list[str]:
+    """Return the names of what a container has in the data plane for itself.
+
+    Not of the bridge that a neighbour of it is on, which is no container's.
+    """
+    return [r.key.dev for r in wanted.resources if isinstance(r, Link) and r.key.ns == plane]
 
 
 def _parents(wanted: Wiring, ns: NsKey) -> set[str]:

@@ -80,12 +80,13 @@ class Findings:
         self.keepers.forget(ns)
         self.commands = {key: each for key, each in self.commands.items() if key.ns != ns}
         plane, owners = self._roster.facts.plane, self._roster.owners
+        wanted = self._roster.wirings.get(ns)
+        its = {resource.key for resource in wanted.resources} if wanted else set()
 
         def is_of_it(key: Key) -> bool:
-            of_plane = key.ns == plane
-            return key.ns == ns or (
-                of_plane and (owners.get(key.dev) == ns or self._roster.is_unknown(key))
-            )
+            if key.ns != plane:
+                return key.ns == ns
+            return key in its or owners.get(key.dev) == ns or self._roster.is_unknown(key)
 
         self.ledger.forget(is_of_it)
 

@@ -442,7 +442,7 @@ class Sidecar:
             return
         changed, seconds = self.findings.changed, self._loop.time() - now
         self.metrics.passed(world, scope, done, owners, changed=changed, seconds=seconds)
-        if scope is None:
+        if scope is None and not changed:  # what came or went meanwhile is looked at once more
             self.roster.recount()
         self.roster.departed.difference_update(departed)
         self.findings.learned(done, scope, self._loop.time())

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from reconciler.control import ask
+from reconciler.passes import run
 from tests.kernel.lab import Lab, sh
 from tests.kernel.test_forward import (
     CLIENT,
@@ -305,3 +306,17 @@ def test_rules_of_another_relink_are_not_taken_for_ours_while_its_link_is_gone(w
     world.instance = "lab"
     assert world.converge("links: []").plan.steps == ()
     assert sh("ip", "-n", "web_1", "-d", "rule") == before
+
+
+def test_a_bridge_stays_when_the_containers_go_that_it_leads_to(world: Lab) -> None:
+    """Also in a look at a container of another bridge, which asks for what has departed by name."""
+    world.add("node_1")
+    roster = world.roster(f"{NET}\n- {{service: node, bridge: s2, ip: 10.0.2.1/24}}\n")
+    run(roster.world(), decide=lambda plan, _: plan)
+    bridges = world.index("", "s1"), world.index("", "s2")
+    for name in ("web_1", "web_2"):
+        roster.remove("netns", name)
+    [node] = [ns for ns in roster.containers if ns.name == "node_1"]
+    done = run(roster.world(), frozenset({node}), also=roster.departed, decide=lambda plan, _: plan)
+    assert [str(step.key) for step in done.plan.steps] == ["self:web_1-eth0", "self:web_2-eth0"]
+    assert (world.index("", "s1"), world.index("", "s2")) == bridges

@@ -65,6 +65,18 @@ def test_a_container_comes_and_goes() -> None:
     assert (roster.owners, roster.containers, roster.declared()) == ({}, {}, set())
 
 
+def test_a_bridge_is_no_containers() -> None:
+    """Though the data plane has a neighbour on it for the container that it forwards to."""
+    forward = {"service": "node", "bridge": "s1", "ip": "10.0.0.1/24", "forward": "80:80/tcp"}
+    roster, first, second = Roster(config(forward), FACTS), container(1), container(2)
+    roster.put(first)
+    roster.put(second)
+    assert roster.owners == {"node_1-eth0": key(first), "node_2-eth0": key(second)}
+    roster.remove("docker", first.id)
+    assert roster.departed == {"node_1-eth0"}
+    assert roster.owners == {"node_2-eth0": key(second)}
+
+
 def test_a_container_without_links_is_known_and_of_no_matter() -> None:
     roster, other = Roster(ONE, FACTS), container(1, "web")
     assert roster.put(other) is None
