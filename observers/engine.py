@@ -181,6 +181,8 @@ class Engine:
             self._forget(client)
             reason = f"its answer is not that of an engine ({type(error).__name__}: {error})"
             raise EngineUnavailableError(self._located(reason)) from error
+        finally:
+            self._close_replaced(client)
 
     def _knock(self) -> None:
         """Raise OSError when nobody listens: the SDK would then forget to close its socket."""
@@ -214,6 +216,17 @@ class Engine:
             if client is not None and self._client is client:
                 self._client = None
                 client.close()
+
+    def _close_replaced(self, client: APIClient | None) -> None:
+        """Close a client that another question gave up while this one was put.
+
+        A client that is closed opens connections anew when it is asked, and is a part of what an
+        error tells of where it came from, for as long as Python keeps that.
+        """
+        with self._lock:
+            replaced = client is not None and self._client is not client
+        if client is not None and replaced:
+            client.close()
 
     def _located(self, reason: str) -> str:
         return printable(f"{self.name} at {self._path}: {reason}"[:_LONGEST_REASON])

@@ -223,6 +223,7 @@ class Engines:
                 settled = partial(answer.set_result, found)
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(settle, settled)
+            del settled  # an error tells of this frame, which would keep it
 
         async with engine.few:
             try:

@@ -36,6 +36,7 @@ class Docker:
     proxy: Proxy = field(init=False)
 
     runtime = "docker"
+    each = 3  # of a container: what tells of readiness, who keeps it, and of its end
     connections = 10  # that its client keeps open at most: DEFAULT_MAX_POOL_SIZE of the SDK
 
     def __post_init__(self) -> None:

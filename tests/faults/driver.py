@@ -224,18 +224,17 @@ def _hold(world: World, sizes: list[dict[str, int]]) -> None:
     now = world.size()
     first = next((size for size in sizes if size["process"] == now["process"]), now)
     end = time.monotonic() + world.seconds
-    while grown := _grown(first, now := world.size(), world.engine.connections):
+    while grown := _grown(first, now := world.size(), world):
         if time.monotonic() > end:
-            raise ViolatedError(f"more than at first: {', '.join(grown)}: {first}, now {now}")
+            held = f"{first}, now {now} of {world.descriptors()}"
+            raise ViolatedError(f"more than at first: {', '.join(grown)}: {held}")
         world.wait(end)
     sizes.append(now)
 
 
-def _grown(first: dict[str, int], now: dict[str, int], connections: int) -> list[str]:
+def _grown(first: dict[str, int], now: dict[str, int], world: World) -> list[str]:
     more = {name: now[name] - first[name] for name in (*GROWTH, "containers")}
-    # Each container has two, the sockets that tell of readiness and of who keeps it; and an
-    # engine's client has some.
-    more["descriptors"] -= 2 * more["containers"] + connections
+    more["descriptors"] -= world.engine.each * more["containers"] + world.engine.connections
     return [name for name, most in GROWTH.items() if more[name] > most]
 
 

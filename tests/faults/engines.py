@@ -30,6 +30,7 @@ class Named:
 
     runtime = "netns"
     plane_goes = False  # when the sidecar ends
+    each = 2  # descriptors of a container: what tells of readiness, and who keeps it
     connections = 0  # that its client keeps open
 
     def target(self, name: str) -> str:

@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -226,6 +227,17 @@ class World:
             "containers": len(self.containers),
             "rss": int(told["VmRSS"].split()[0]),
         }
+
+    def descriptors(self) -> dict[str, int]:
+        """Return how many descriptors of each kind the sidecar has, sockets by what they are of."""
+        process = Path(f"/proc/{self.engine.pid()}")
+        rows = [line.split() for line in (process / "net/unix").read_text().splitlines()[1:]]
+        unix = {f"socket:[{row[6]}]": f"unix {row[5]} {row[7:]}" for row in rows}
+        rows = [line.split() for line in (process / "net/netlink").read_text().splitlines()[1:]]
+        netlink = {f"socket:[{row[9]}]": f"netlink {row[1]}" for row in rows}
+        found = [str(each.readlink()) for each in (process / "fd").iterdir()]
+        kinds = [unix.get(each) or netlink.get(each) or each.partition(":[")[0] for each in found]
+        return dict(Counter(kinds))
 
     # ----------------------------------------------------------------- its lifetime
 
