@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, settings
 
 LONG = os.environ.get("RELINK_FAULTS") == "long"
-_FACTOR = 25
+_FACTOR = 10
 
 Test = TypeVar("Test", bound=Callable[..., Any])
 
 
 def tries(number: int) -> Callable[[Test], Test]:
-    """Try so many examples, and 25 times as many in the long form, new ones each time."""
+    """Try so many examples, and ten times as many in the long form, new ones each time."""
     return settings(
         max_examples=number * (_FACTOR if LONG else 1),
         derandomize=not LONG and "CI" in os.environ,
