@@ -182,7 +182,7 @@ class Engine:
             reason = f"its answer is not that of an engine ({type(error).__name__}: {error})"
             raise EngineUnavailableError(self._located(reason)) from error
         finally:
-            self._close_replaced(client)
+            self._close_forgotten(client)
 
     def _knock(self) -> None:
         """Raise OSError when nobody listens: the SDK would then forget to close its socket."""
@@ -211,21 +211,21 @@ class Engine:
             return client
 
     def _forget(self, client: APIClient | None) -> None:
-        """Close a client that failed: the next engine on this socket may be another version."""
+        """Ask no more of a client that failed: the next engine here may be another version."""
         with self._lock:
-            if client is not None and self._client is client:
+            if self._client is client:
                 self._client = None
-                client.close()
 
-    def _close_replaced(self, client: APIClient | None) -> None:
-        """Close a client that another question gave up while this one was put.
+    def _close_forgotten(self, client: APIClient | None) -> None:
+        """Close a client that this question, or another one meanwhile, gave up.
 
-        A client that is closed opens connections anew when it is asked, and is a part of what an
-        error tells of where it came from, for as long as Python keeps that.
+        Each that was put to it does: one that is closed opens connections anew when it is asked.
+        And it is a part of what an error tells of where it came from, for as long as Python keeps
+        that.
         """
         with self._lock:
-            replaced = client is not None and self._client is not client
-        if client is not None and replaced:
+            forgotten = self._client is not client
+        if client is not None and forgotten:
             client.close()
 
     def _located(self, reason: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import signal
 import time
 from collections import Counter
@@ -19,9 +20,11 @@ from tests.faults.docker import Docker
 from tests.faults.engines import PLANE, Named
 from tests.faults.topology import ROUTER, SERVER, Declared
 from tests.kernel.lab import Monitor
+from tests.lab.containers import connections, descriptors
 from tests.lab.ovs import Tools
 from tests.lab.waiting import until
 
+_NUMBER = re.compile(r":\[[0-9]+\]$")  # of a socket, a pipe or a namespace
 OTHER = "elsewhere"  # a namespace that no link is declared for
 PASSING = ("foreign0", "foreign1", "foreign2", "taken")  # what faults put there themselves
 
@@ -229,15 +232,15 @@ class World:
         }
 
     def descriptors(self) -> dict[str, int]:
-        """Return how many descriptors of each kind the sidecar has, sockets by what they are of."""
-        process = Path(f"/proc/{self.engine.pid()}")
-        rows = [line.split() for line in (process / "net/unix").read_text().splitlines()[1:]]
-        unix = {f"socket:[{row[6]}]": f"unix {row[5]} {row[7:]}" for row in rows}
-        rows = [line.split() for line in (process / "net/netlink").read_text().splitlines()[1:]]
-        netlink = {f"socket:[{row[9]}]": f"netlink {row[1]}" for row in rows}
-        found = [str(each.readlink()) for each in (process / "fd").iterdir()]
-        kinds = [unix.get(each) or netlink.get(each) or each.partition(":[")[0] for each in found]
-        return dict(Counter(kinds))
+        """Return how many descriptors of each kind the sidecar has; connections are told apart."""
+        pid = self.engine.pid()
+        connected = set(connections(pid))
+        return dict(
+            Counter(
+                "connection" if each in connected else _NUMBER.sub("", each)
+                for each in descriptors(pid)
+            )
+        )
 
     # ----------------------------------------------------------------- its lifetime
 

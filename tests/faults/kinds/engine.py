@@ -450,16 +450,16 @@ def _back_without_a_list(world: World) -> Touched:
     os.kill(_pid(world, PLANE), signal.SIGKILL)
     _run_again(world, PLANE)
     _says_so(world)
-    if world.engine.plane_goes:  # nothing is there to be put right, nor rings
-        engine.proxy.spoilt = []
-        return ALL
-    kernel.ip(["link delete wan"], world.place())
-    until(
-        lambda: "wan" in kernel.look(world.place()).links,
-        "a bridge is put right without a list of containers",
-    )
+    touched = ALL
+    if not world.engine.plane_goes:  # else nothing is there to be put right, nor rings
+        kernel.ip(["link delete wan"], world.place())
+        until(
+            lambda: "wan" in kernel.look(world.place()).links,
+            "a bridge is put right without a list of containers",
+        )
+        touched = {"wan"}  # its ports stay what they are
     engine.proxy.spoilt = []
-    return {"wan"}  # its ports stay what they are
+    return touched
 
 
 _WAITING = "reconcile: waiting: docker"
