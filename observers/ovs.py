@@ -23,7 +23,7 @@ from ovs.db.idl import Idl, SchemaHelper, Transaction
 from ovs.poller import Poller
 
 from model.keys import Key, NsKey
-from model.ovs import INSTANCE, NOT_SET_UP, RUN, SCHEMA, STARTED
+from model.ovs import DATABASE, INSTANCE, NOT_SET_UP, RUN, SCHEMA, STARTED
 from model.resources import OvsBridge, OvsPort
 
 SOCKET = Path(RUN, "db.sock")
@@ -42,6 +42,21 @@ class OvsState:
 
     resources: Mapping[Key, OvsBridge | OvsPort] = field(default_factory=dict)
     started_by: str = ""
+
+
+class _Replica(Idl):  # type: ignore[misc]  # ovs has no types
+    """A replica that notes that it changed.
+
+    Comparing it with what it was would miss what is done, undone by a pass and done once more
+    before anybody looks.
+    """
+
+    changed = False
+
+    def notify(self, _event: str, row: Any, _updates: object = None) -> None:
+        """Take note of a row that came, went or changed; Idl calls this for each of them."""
+        # The one row of Open_vSwitch counts transactions; whatever is done is done elsewhere too.
+        self.changed |= row._table.name != DATABASE  # noqa: SLF001
 
 
 class Ovs:
@@ -141,23 +156,23 @@ class Ovs:
         # The state of an Idl stays "monitoring" while its connection is down.
         return bool(self._idl._session.is_connected())  # noqa: SLF001
 
-    def _open(self) -> Idl:
+    def _open(self) -> _Replica:
         helper = SchemaHelper(schema_json=copy.deepcopy(dict(SCHEMA)))
         helper.register_all()
-        return Idl(f"unix:{self.path}", helper, leader_only=False)
+        return _Replica(f"unix:{self.path}", helper, leader_only=False)
 
     def _run(self) -> None:
-        """Keep the replica current, and ring when what is read from it differs."""
-        last: object = None
+        """Keep the replica current, and ring when it has changed, whoever took that in."""
+        was_there = False
         while not self._closed:
             poller = Poller()
             with self._lock:
                 self._idl.run()
                 there = self._connected() and self._idl.state == Idl.IDL_S_MONITORING
-                now = _signature(self._idl) if there else None
+                changed, self._idl.changed = self._idl.changed, False
                 self._idl.wait(poller)
-            if now != last:
-                last = now
+            if changed or there != was_there:
+                was_there = there
                 self._ring()
             poller.fd_wait(self._wake, select.POLLIN)
             poller.block()
@@ -210,23 +225,6 @@ def _error(port: Any) -> str:
         if not interface.ofport:
             return NOT_SET_UP
     return ""
-
-
-def _signature(idl: Idl) -> object:
-    """Return all that is read, for comparison, in no particular instance's eyes."""
-    return [
-        (
-            bridge.name,
-            bridge.datapath_type,
-            bridge.fail_mode,
-            bridge.mcast_snooping_enable,
-            bridge.other_config,
-            bridge.external_ids,
-            sorted((port.name, _error(port), port.external_ids.get(INSTANCE, ""))
-                   for port in bridge.ports),
-        )
-        for bridge in sorted(idl.tables["Bridge"].rows.values(), key=lambda row: row.name)
-    ]  # fmt: skip
 
 
 def _probe(path: Path) -> None:

@@ -226,6 +226,29 @@ def test_the_bell_rings_when_the_server_comes_back(switch: Switch) -> None:
     assert switch.rang.wait(10), "nobody said that it came"  # its client tries after 1, 2, 4, 8 s
 
 
+def test_what_is_done_once_more_before_anybody_looks_rings(switch: Switch) -> None:
+    switch.commit(("create", bridge("br0")))
+    snoop = ("--no-wait", "set", "bridge", "br0", "mcast_snooping_enable=true")
+    switch.until(lambda: switch.all()["br0"] == bridge("br0"))
+    switch.rang.clear()
+    switch.vsctl(*snoop)
+    assert switch.rang.wait(10)
+
+    class Repairing:
+        turn = switch.connection.turn
+
+        @contextmanager
+        def synced(self, deadline: float) -> Iterator[Idl]:
+            with switch.connection.synced(deadline) as idl:
+                yield idl
+                switch.rang.clear()
+                switch.vsctl(*snoop)
+
+    assert commit(Repairing(), [("modify", bridge("br0"))], "lab").transactions == 1
+    assert switch.rang.wait(10)
+    assert switch.all()["br0"] == bridge("br0", plain=False)
+
+
 def test_the_switch_is_killed_and_started_again(lab: Lab, switch: Switch) -> None:
     pair(lab, switch)
     switch.kill("ovs-vswitchd")
