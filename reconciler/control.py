@@ -156,6 +156,8 @@ class Control:
         mask = os.umask(0o177)
         try:
             await web.UnixSite(self._runner, str(self._path)).start()
+        except OSError as error:  # bind(2) names nothing
+            raise OSError(error.errno, error.strerror or str(error), str(self._path)) from error
         finally:
             os.umask(mask)
 

@@ -67,6 +67,16 @@ def test_only_its_owner_may_connect_whatever_the_umask_is(place: Path, mask: int
         assert os.umask(mask) == mask, "and what others of this process make is as before"
 
 
+def test_a_socket_that_cannot_be_made_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    deep = tmp_path / ("d" * 110)  # sun_path has 108 bytes: unix(7)
+    monkeypatch.setattr(control, "directory", lambda: deep)
+    with pytest.raises(OSError, match="AF_UNIX path too long") as caught:
+        served()
+    assert caught.value.filename == str(deep / "x.sock")
+
+
 def _file(path: Path) -> None:
     path.write_text("mine")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
+import os
 import resource
 import signal
 import subprocess
@@ -20,6 +20,7 @@ from tests.faults.world import World
 _RUN = "/run/relink"
 _INODES = 1 << 20
 _SOON = 0.3  # seconds
+_LEAVING = 10.0  # seconds: until the kernel has taken back what a killed process had open
 _EPOCH = time.time() - time.monotonic()  # when the machine was started, as its clock had it
 _JUMPS = (1.0, 3600.0, 86400.0, 365 * 86400.0)  # seconds
 
@@ -92,21 +93,34 @@ def _full_run(world: World) -> Touched:
     world.end(signal.SIGKILL)
     for file in Path(_RUN).iterdir():
         file.unlink()
-    used = int(kernel.run("df", "--output=iused", _RUN).split()[-1])
-    _run(f"nr_inodes={used}")
-    with contextlib.suppress(OSError):  # what has ended may have left a moment ago
-        for number in itertools.count():
-            Path(_RUN, f"filler-{number}").touch(exist_ok=False)
-    words = world.engine.words(world.file)
+    if not within(_LEAVING, lambda: _inodes() == 1):  # its directory
+        raise AssertionError(f"somebody keeps {_inodes() - 1} files of who was killed")
+    room = world.random.randint(0, 1)  # for the lock, but for no socket
+    _run(f"nr_inodes={1 + room}")
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+        code, said = _refused(world.engine.words(world.file))
     finally:
         _run(f"nr_inodes={_INODES}")
-        for file in Path(_RUN).glob("filler-*"):
-            file.unlink()
-    if done.returncode != 1 or _RUN not in done.stderr or "Traceback" in done.stderr:
-        raise AssertionError(f"started without {_RUN}: {done.returncode} {done.stderr}")
+    if code != 1 or _RUN not in said or "Traceback" in said:
+        raise AssertionError(f"started without {_RUN}: {code} {said}")
     return world.relaunch()
+
+
+def _inodes() -> int:
+    return int(kernel.run("df", "--output=iused", _RUN).split()[-1])
+
+
+def _refused(words: list[str]) -> tuple[int, str]:
+    """Return the exit code of what should end at once, and what it said; if not, where it was."""
+    own = os.environ | {"PYTHONFAULTHANDLER": "1"}
+    output = subprocess.PIPE
+    with subprocess.Popen(words, env=own, stdout=output, stderr=output, text=True) as process:
+        try:
+            said = process.communicate(timeout=60)[1]
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)
+            said = "".join(process.communicate(timeout=60))
+        return process.returncode, said
 
 
 def _few_descriptors(world: World) -> Touched:
