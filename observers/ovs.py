@@ -51,7 +51,7 @@ class _Replica(Idl):  # type: ignore[misc]  # ovs has no types
     before anybody looks.
     """
 
-    changed = False
+    changed = True  # from what there was before it
 
     def notify(self, _event: str, row: Any, _updates: object = None) -> None:
         """Take note of a row that came, went or changed; Idl calls this for each of them."""

@@ -183,11 +183,11 @@ MUTATIONS = (
         pinned=True,
     ),
     Mutation(
-        "who waits longer and longer never waits less again",
+        "who has waited longer and longer never waits less again",
         "reconciler/retries.py",
-        "CALM = 5.0",
-        "CALM = 1e9",
-        events=1500,
+        "    return min(FIRST * ",
+        "    times = _wait.all = getattr(_wait, 'all', 0) + 1\n    return min(FIRST * ",
+        kinds="busy",
     ),
 )
 

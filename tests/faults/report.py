@@ -37,6 +37,7 @@ _SEQUENCES = {
     "minutes": Part("Relink stopped for a minute each time", {"stopped for a while": 50}),
     "clock": Part("A clock that is set, on a kernel of its own", {"clock set": 50}),
 }
+_WHOLE, _LONGEST = "whole.json", 3600  # seconds: how long all parts may take together
 _SOAK, _HOUR = "soak", "An hour in one life of the sidecar"
 _MEASURED = {
     "packets": "Floods of numbered packets between two containers",
@@ -83,6 +84,13 @@ def main() -> int:
     for file in sorted(options.directory.glob("*.code")):
         if (code := file.read_text().strip()) != "0":
             amiss.append(f"{file.stem}: exit code {code}")
+    if (file := options.directory / _WHOLE).exists():
+        took = json.loads(file.read_text())
+        minutes, seconds = divmod(took["seconds"], 60)
+        texts.insert(0, f"All parts at once took {minutes} min {seconds} s on "
+                     f"{took['processors']} processors.")  # fmt: skip
+        if took["seconds"] >= _LONGEST:
+            amiss.append(f"{took['seconds']} seconds, and not less than {_LONGEST}")
     commits = {found for text in texts for found in _COMMIT.findall(text)}
     if len(commits) > 1 or any(not each.isalnum() for each in commits):
         amiss.append(f"of more than one commit, or of changed files: {', '.join(sorted(commits))}")

@@ -194,10 +194,10 @@ def test_no_packet_is_lost_while_relink(
     lab: Lab, mode: str, disturb: Callable[[World], None], measured: Callable[[str], None]
 ) -> None:
     with talking(lab, mode) as world:
-        ends = world.ends()
+        ends, late = world.ends(), world.late()
         with flood("/run/netns/left", "/run/netns/right", "10.0.0.2") as packets:
             times = disturbed(packets, lambda: disturb(world))
-        told, late = packets.tally, world.late()
+        told, late = packets.tally, world.late() - late
         measured(f"{told}, {times} times" + f"; {late} not fetched by the switch" * bool(late))
         # What a switch did not fetch is lost before Relink, or anything of its making, has a say.
         amiss = {**told.amiss, "lost": told.lost - min(late, told.lost)}

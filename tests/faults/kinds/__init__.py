@@ -60,18 +60,17 @@ SHARES: dict[str, dict[str, float]] = {
     },
     "docker": {
         **dict.fromkeys([*ENGINE, *CONTAINERS, *RELINK], 100),  # 20 times each in 1,600
-        **dict.fromkeys(SELDOM, 500),
+        **dict.fromkeys([*SELDOM, "killed, and drift meanwhile"], 500),
         **dict.fromkeys(NETLINK, 20),
     },
 }
 
-# How often each kind has to be in a long run. On Docker drift is a part of other faults, what is of
-# the kernel is the same kernel's, and what is of a Relink that is away needs a pinned plane.
+# How often each kind has to be in a long run. On Docker drift is a part of other faults, and what
+# is of the kernel is the same kernel's.
 LEAST: dict[str, dict[str, int]] = {
     "netns": dict.fromkeys(OF_RUNTIME["netns"], 50),
     "docker": {
         **dict.fromkeys(OF_RUNTIME["docker"], 0),
         **dict.fromkeys([*ENGINE, *CONTAINERS, *RELINK], 20),
-        "killed, and drift meanwhile": 5,
     },
 }
