@@ -51,7 +51,7 @@ class _Replica(Idl):  # type: ignore[misc]  # ovs has no types
     before anybody looks.
     """
 
-    changed = True  # from what there was before it
+    changed = False
 
     def notify(self, _event: str, row: Any, _updates: object = None) -> None:
         """Take note of a row that came, went or changed; Idl calls this for each of them."""
@@ -139,6 +139,7 @@ class Ovs:
             # Its own reconnection backs off up to 8 s: start afresh.
             self._idl.close()
             self._idl = self._open()
+            self._idl.changed = True  # from what it held before
         while True:
             while self._idl.state != Idl.IDL_S_MONITORING:
                 self.turn(deadline)
