@@ -37,7 +37,8 @@ _SEQUENCES = {
     "minutes": Part("Relink stopped for a minute each time", {"stopped for a while": 50}),
     "clock": Part("A clock that is set, on a kernel of its own", {"clock set": 50}),
 }
-_WHOLE, _LONGEST = "whole.json", 3600  # seconds: how long all parts may take together
+_WHOLE = "whole.json"  # how long all parts took together
+_LONGEST = 3600  # seconds that they may take
 _SOAK, _HOUR = "soak", "An hour in one life of the sidecar"
 _MEASURED = {
     "packets": "Floods of numbered packets between two containers",

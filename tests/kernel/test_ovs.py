@@ -244,7 +244,7 @@ def test_what_is_done_once_more_before_anybody_looks_rings(switch: Switch) -> No
                 switch.rang.clear()
                 switch.vsctl(*snoop)
 
-    assert commit(Repairing(), [("modify", bridge("br0"))], "lab").transactions == 1
+    assert commit(Repairing(), [("modify", bridge("br0"))], switch.instance).transactions == 1
     assert switch.rang.wait(10)
     assert switch.all()["br0"] == bridge("br0", plain=False)
 
