@@ -7,6 +7,7 @@ takes no engine is in tests/faults/test_no_packet_lost.py.
 from __future__ import annotations
 
 import shutil
+import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.docker
 
 FILE = Path(__file__).with_name("no-packet-lost-compose.yaml")
 PROJECT = "relink-flood"
+OUTAGES = 7 if LONG else 1
 IMAGES = (RELINK, f"{RELINK}:next")
 NETWORK = """\
 bridges: [{{bridge: s2, mode: linux}}, {{bridge: s3, mode: linux}}, {{bridge: s4, mode: linux}}]
@@ -229,13 +231,23 @@ def test_how_long_nothing_arrives_when_the_switch_goes_with_its_sidecar(
     tmp_path: Path,
     measured: Callable[[str], None],
 ) -> None:
-    """The namespace or the daemons that forward are the container's, and end with it."""
-    with talking(tmp_path, mode, dataplane, "relink-outage") as world, world.flood() as packets:
-        disturb(world)
-        world.compose.ping("left", "10.0.0.2", seconds=20)
-    told = packets.tally
-    measured(f"{told}; at most {told.outage:.0f} ms without any")
-    assert 0 < told.lost < told.sent
-    # What waited for the address of its neighbour, whose link is new, may come after a packet that
-    # was sent once it was known: the kernel empties that queue beside it (neigh_update(), 6.18).
-    assert told.duplicated == 0
+    """The namespace or the daemons that forward are the container's, and end with it.
+
+    The kernel takes a namespace away when it gets to it, so that one time tells little.
+    """
+    outages = []
+    with talking(tmp_path, mode, dataplane, "relink-outage") as world:
+        for _ in range(OUTAGES):
+            with world.flood() as packets:
+                disturb(world)
+                world.compose.ping("left", "10.0.0.2", seconds=20)
+            told = packets.tally
+            outages.append(told.outage)
+            assert 0 < told.lost < told.sent
+            # What waited for the address of its neighbour, whose link is new, may come after a
+            # packet that was sent once it was known: the kernel empties that queue beside it
+            # (neigh_update(), 6.18).
+            assert told.duplicated == 0
+    least, median, most = min(outages), statistics.median(outages), max(outages)
+    measured(f"{len(outages)} times: {least:.0f} ms, median {median:.0f} ms, at most {most:.0f} ms "
+             f"without any, at {told.rate:.0f} a second")  # fmt: skip

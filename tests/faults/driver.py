@@ -140,17 +140,26 @@ def _play(world: World, report: Report, steps: Iterable[Step], told: Told) -> No
             standings = now
             if len(report.done) % OFTEN == 0:
                 _unharmed(world)
-                _hold(world, report.sizes)
+                _hold(world, report)
             if len(report.done) % EVERY == 0:
+                _carries(world)
                 _finds_nothing(world)
         _unharmed(world)
+        _carries(world)
         _finds_nothing(world)
-        _hold(world, report.sizes)
+        _hold(world, report)
     except Exception as error:  # noqa: BLE001 - whatever goes wrong is a finding
         report.violated = f"{error}\n{world.log_tail()}"
     finally:
         report.fights = world.log_text().count('"event": "fighting"')
         world.close()
+
+
+def _carries(world: World) -> None:
+    """See that packets pass wherever links are declared, and come to no harm for who sends them."""
+    if silences := invariants.silences(world):
+        raise ViolatedError("; ".join(silences))
+    _settle(world, set())
 
 
 def _finds_nothing(world: World) -> None:
@@ -178,6 +187,7 @@ def _settle(world: World, touched: set[str]) -> Standings:
         lies = _lies(differs, status, lies)
         wrong = differs or _said(world, status)
         if not wrong and whole:
+            invariants.remember(world, looks)
             return invariants.standings(world, looks)
         if not wrong:  # and whatever has put it right may have done more
             looks, whole = invariants.look(world), True
@@ -216,12 +226,12 @@ def _lies(
     return lies
 
 
-def _hold(world: World, sizes: list[dict[str, int]]) -> None:
+def _hold(world: World, report: Report) -> None:
     """See that the sidecar holds no more than when it was first looked at in this life of its own.
 
     What a pass holds for a moment does not count.
     """
-    now = world.size()
+    sizes, now = report.sizes, world.size()
     first = next((size for size in sizes if size["process"] == now["process"]), now)
     end = time.monotonic() + world.seconds
     while grown := _grown(first, now := world.size(), world):
@@ -229,7 +239,7 @@ def _hold(world: World, sizes: list[dict[str, int]]) -> None:
             held = f"{first}, now {now} of {world.descriptors()}"
             raise ViolatedError(f"more than at first: {', '.join(grown)}: {held}")
         world.wait(end)
-    sizes.append(now)
+    sizes.append({**now, "faults": len(report.done)})
 
 
 def _grown(first: dict[str, int], now: dict[str, int], world: World) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from tests.faults import foreign, kernel
 from tests.faults.engines import INSTANCE, PLANE
 from tests.faults.kernel import Seen
 from tests.faults.topology import BEHIND, CABLE, CABLE_OF, ROUTER, SERVER, Link
-from tests.faults.world import OTHER, PASSING, World
+from tests.faults.world import CALLER, OTHER, PASSING, World
 from tests.lab.ovs import DAEMONS, Tools
 
 BRIDGES = ("lan", "wan")
@@ -30,6 +31,8 @@ _TOLD = {
 _MARKED = {PLANE: "10.0.255.2", SERVER: "default 169.254.0.158"}  # the way to the server, and back
 _RULES = 2  # of the way back
 _TABLE = "table inet relink-"
+_DOOR, _CALLER = "10.201.0.1", "10.201.0.2"  # of whoever asks for a forwarded port
+_ADDRESS = re.compile(r"\b[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b")
 _ITS_LINK = {PLANE: f"{SERVER}:eth0", SERVER: f"{SERVER}:eth0", ROUTER: f"{ROUTER}:lan0"}
 
 
@@ -62,7 +65,7 @@ def differences(world: World, looks: Looks) -> list[str]:
         links = world.declared.links(container)
         for link in links:
             wanted.add(link.outer)
-            found += _link(link, seen, plane, world.declared.mode)
+            found += _link(world, link, seen, plane)
         place, devs = world.place(container), [link.inner for link in links]
         found += [f"{container}:{dev}: tx offload" for dev in kernel.offloaded(place, devs)]
         found += _routes(container, links, seen)
@@ -82,6 +85,55 @@ def differences(world: World, looks: Looks) -> list[str]:
         if not found:
             found += _ports(world, plane)
     found += [f"orphan {name}" for name in sorted(plane.links.keys() - known)]
+    return found
+
+
+def left(world: World) -> list[str]:
+    """Return what is of ours although Relink has ended in order, empty if nothing is."""
+    found = []
+    for name in world.containers if world.engine.plane_goes else (PLANE, *world.containers):
+        seen = world.engine.look(name)
+        known = {"lo", *foreign.LINKS, *PASSING, world.beside.get(name, "lo")}
+        if name == PLANE and world.declared.mode == "ovs":
+            known |= {"ovs-netdev", foreign.SWITCH}
+        found += [f"{name}: {link}" for link in sorted(seen.links.keys() - known)]
+        found += [f"{name}: route {route}" for route in sorted(seen.marked)]
+        if seen.marked_rules or _TABLE in kernel.translated(world.place(name)):
+            found.append(f"{name}: rules or tables")
+    return found
+
+
+def silences(world: World) -> list[str]:
+    """Return where nothing passes that should: over each switch, the cable, and a forwarded port.
+
+    Who asks for the port is somebody in a namespace without links of ours, for this moment.
+    """
+    ways = [(node, "10.0.255.2") for node in world.nodes() if SERVER in world.containers]
+    if {SERVER, ROUTER} <= set(world.containers):
+        ways.append((SERVER, "10.7.0.2"))
+        ways += [(ROUTER, "172.16.0.2")] * world.declared.extra
+    found = [
+        f"{name} hears nothing of {address}"
+        for name, address in ways
+        if not kernel.pings(world.place(name), address)
+    ]
+    if SERVER in world.containers and world.declared.translates:
+        name, other = CALLER, world.engine.target(OTHER)
+        refused = kernel.ip(
+            [
+                f"link add {name} type veth peer name {name} netns {other}",
+                f"addr add {_DOOR}/30 dev {name}",
+                f"link set {name} up",
+            ],
+            world.place(),
+        ) + kernel.ip(
+            [f"addr add {_CALLER}/30 dev {name}", f"link set {name} up"], world.place(OTHER)
+        )
+        if refused or not kernel.connects(
+            world.place(OTHER), (_DOOR, 8080), world.place(SERVER), 80
+        ):
+            found.append(f"{OTHER} reaches no server over port 8080 {refused}")
+        kernel.ip([f"link del {name}"], world.place())
     return found
 
 
@@ -144,9 +196,31 @@ def _policy(world: World, looks: Looks) -> Iterator[str]:
         if world.declared.translates:
             lacking = (each for each in words if each not in told)
             yield from (f"{_ITS_LINK[name]}: {name} lacks {each!r}" for each in lacking)
+            table = _table(tables)
+            if table != (was := world.tables.get((world.declared, name), table)):
+                yield f"{_ITS_LINK[name]}: the table in {name} was\n{was}\nand is\n{table}"
 
 
-def _link(link: Link, seen: Seen, plane: Seen, mode: str) -> Iterator[str]:
+def _table(tables: str) -> str:
+    """Return Relink's table, without the MAC addresses of bridges, which are their namespace's."""
+    ours = tables.partition(_TABLE)[2].partition("\n}")[0]
+    return _ADDRESS.sub("MAC", ours)
+
+
+def remember(world: World, looks: Looks) -> None:
+    """Know what is the same in each later life of a link, and under the same network file."""
+    for container in world.containers:
+        links = looks[container].links
+        for link in world.declared.links(container):
+            world.macs.setdefault(f"{container}:{link.inner}", links[link.inner]["address"])
+    if world.declared.translates and {SERVER, ROUTER} <= set(world.containers):
+        for name in _TOLD:
+            if (world.declared, name) not in world.tables:
+                table = _table(kernel.translated(world.place(name)))
+                world.tables[world.declared, name] = table
+
+
+def _link(world: World, link: Link, seen: Seen, plane: Seen) -> Iterator[str]:
     where = f"{link.container}:{link.inner}"
     inner, outer = seen.links.get(link.inner), plane.links.get(link.outer)
     if inner is None or outer is None:
@@ -158,9 +232,9 @@ def _link(link: Link, seen: Seen, plane: Seen, mode: str) -> Iterator[str]:
         ("outer mtu", outer["mtu"], link.mtu),
         ("up", "UP" in inner["flags"], True),
         ("outer up", "UP" in outer["flags"], True),
-        ("master", outer.get("master", ""), link.bridge if mode == "linux" else ""),
+        ("master", outer.get("master", ""), link.bridge * (world.declared.mode == "linux")),
         ("alias", inner.get("ifalias", "").partition(" on ")[0], f"relink {INSTANCE}: {where}"),
-        ("mac", inner["address"], _mac(inner["address"])),
+        ("mac", inner["address"], _mac(world.macs.get(where, inner["address"]))),
         ("addresses", seen.addresses(link.inner), frozenset(link.addresses)),
         ("silent", outer.get("inet6_addr_gen_mode"), "none"),
     ):

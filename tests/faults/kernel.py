@@ -33,6 +33,7 @@ _SO_NETNS_COOKIE = 71  # asm-generic/socket.h
 _MNT_DETACH = 2  # umount2(2)
 _OURS = "158"  # rtm_protocol and FRA_PROTOCOL of what Relink adds (model/ownership.py)
 _PATIENCE = 10.0  # seconds
+_TRIES = 3  # of an echo
 _ADDRESSES = nl.message(nl.RTM_GETADDR, nl.NLM_F_DUMP, nl.IFADDR.pack(0, 0, 0, 0, 0))
 _LINKS = nl.message(nl.RTM_GETLINK, nl.NLM_F_DUMP, nl.IFINFO.pack(0, 0, 0, 0, 0))
 _IFLA_CARRIER_CHANGES = 35  # linux/if_link.h
@@ -365,6 +366,31 @@ def _uuids(held: list[Any]) -> list[tuple[str, ...]]:
 def translated(place: str) -> str:
     """Return what translates packets in a namespace, as nft(8) tells it."""
     return told(place, "nft", "list", "ruleset")
+
+
+def pings(place: str, address: str) -> bool:
+    """Tell whether an address answers a namespace, which may have to learn of its neighbour."""
+    words = (*inside(place), "ping", "-c1", "-W2", address)
+    return any(subprocess.run(words, capture_output=True, check=False).returncode == 0
+               for _ in range(_TRIES))  # fmt: skip
+
+
+def connects(source: str, to: tuple[str, int], target: str, port: int) -> bool:
+    """Tell whether a connection from one namespace comes out at a TCP port of another, and back."""
+    with contextlib.ExitStack() as stack:
+        with entered(target):
+            listener = stack.enter_context(socket.create_server(("", port)))
+        with entered(source):
+            client = stack.enter_context(socket.socket())
+        listener.settimeout(_PATIENCE)
+        client.settimeout(_PATIENCE)
+        try:
+            client.connect(to)
+            server = stack.enter_context(listener.accept()[0])
+            server.sendall(b"relink")
+            return client.recv(16) == b"relink"
+        except OSError:
+            return False
 
 
 def ip(lines: Iterable[str], place: str) -> str:

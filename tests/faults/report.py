@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from tests.faults.driver import Report, Step, table
@@ -45,6 +46,7 @@ _MEASURED = {
     "crashes": "SIGKILL at every message of every example",
     "fuzz": "Whatever comes from outside, changed at random",
 }
+_RANDOM, _MORE = "random", "The same, twenty times as much, in an hour of its own"
 _OF = "Commit "  # as revision.line() begins
 _COMMIT = re.compile(r"^(?:.*violations: \d+\. )?Commit (\S+),", re.MULTILINE)
 _EXECUTIONS = re.compile(r"(\d+) executions, (\d+) refused, (\d+) s")
@@ -74,8 +76,11 @@ def main() -> int:
     texts = [sequences(name, run) for name, run in runs.items()]
     if _SOAK not in runs:
         texts.append(f"### {_HOUR}\n\nNot run with these; `scripts/faults soak report` does.")
+    titles = dict(_MEASURED)
+    if (options.directory / f"{_RANDOM}.txt").exists():
+        titles[_RANDOM] = _MORE
     amiss = [f"{name}: did not come to its end" for name in _SEQUENCES if name not in runs]
-    for name, title in _MEASURED.items():
+    for name, title in titles.items():
         files = sorted(options.directory.glob(f"{name}*.txt"))
         if lines := [line for file in files for line in file.read_text().splitlines()]:
             texts.append(measured(title, lines))
@@ -174,17 +179,28 @@ def measured(title: str, lines: Sequence[str]) -> str:
 
 
 def _sizes(reports: Sequence[Report]) -> list[str]:
-    """Say what the sidecars held at the end, and how much more than earlier in the same life."""
+    """Say what the sidecars held, how much more than earlier in the same life, and how long one is.
+
+    How often what happened was taken for a fight is said there, too.
+    """
     if not reports:
         return []
-    grown, most = 0, 0
-    for report in reports:
-        last = report.sizes[-1]
-        lived = [size for size in report.sizes if size["process"] == last["process"]]
-        grown = max(grown, last["rss"] - lived[0]["rss"])
-        most = max(most, last["rss"])
-    at_most = f"A sidecar held at most {most / 1024:.0f} MiB at the end of a sequence"
-    return [f"{at_most}, {grown / 1024:.1f} MiB more than when it was first looked at.", ""]
+    lives = [
+        list(life)
+        for report in reports
+        for _, life in groupby(report.sizes, key=lambda size: size["process"])
+    ]
+    most = max(size["rss"] for life in lives for size in life)
+    grown = max(life[-1]["rss"] - life[0]["rss"] for life in lives)
+    longest = max(life[-1]["faults"] - life[0]["faults"] for life in lives)
+    held = f"A sidecar held at most {most / 1024:.0f} MiB"
+    more = f"at most {grown / 1024:.1f} MiB more than when it was first looked at in its life"
+    fights = sum(report.fights for report in reports)
+    return [
+        f"{held}, {more}; the longest life had {longest} faults between two such looks.",
+        f"Links on which so much happened that it was taken for a fight: {fights}.",
+        "",
+    ]
 
 
 def _growth(report: Report) -> list[str]:

@@ -26,7 +26,8 @@ from tests.lab.waiting import until
 
 _NUMBER = re.compile(r":\[[0-9]+\]$")  # of a socket, a pipe or a namespace
 OTHER = "elsewhere"  # a namespace that no link is declared for
-PASSING = ("foreign0", "foreign1", "foreign2", "taken")  # what faults put there themselves
+CALLER = "caller"  # an interface from OTHER into the data plane, to see what passes
+PASSING = ("foreign0", "foreign1", "foreign2", "taken", CALLER)  # what faults put there themselves
 
 
 @dataclass(slots=True)
@@ -45,6 +46,8 @@ class World:
             of ours whether it came to harm, and how: "" for no, as when its link has gone.
         furnished: the cookie of the data plane that has something of somebody else's.
         idle: why the last fault is none, where it did not come about.
+        macs: the MAC address that each link had when it was first as declared.
+        tables: what Relink's tables were when a network file was first in force, by namespace.
         beside: the interface that somebody else has made in a container, by container.
     """
 
@@ -60,6 +63,8 @@ class World:
     added: dict[tuple[str, str], Callable[[], str]] = field(default_factory=dict)
     furnished: int = 0
     idle: list[str] = field(default_factory=list)
+    macs: dict[str, str] = field(default_factory=dict)
+    tables: dict[tuple[Declared, str], str] = field(default_factory=dict)
     monitor: Monitor = field(default_factory=Monitor)
     afterwards: list[Callable[[], object]] = field(default_factory=list)
 

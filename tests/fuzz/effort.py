@@ -1,4 +1,7 @@
-"""How much is tried: little with every change, much with `RELINK_FAULTS=long`; and its figures."""
+"""How much is tried: little with every change, much with `RELINK_FAULTS=long`; and its figures.
+
+`RELINK_TRIES` is how many times as much as with every change that is, 10 if it is not set.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,13 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, settings
 
 LONG = os.environ.get("RELINK_FAULTS") == "long"
-_FACTOR = 10
+_FACTOR = int(os.environ.get("RELINK_TRIES", "10"))
 
 Test = TypeVar("Test", bound=Callable[..., Any])
 
 
 def tries(number: int) -> Callable[[Test], Test]:
-    """Try so many examples, and ten times as many in the long form, new ones each time."""
+    """Try so many examples, and many times as many in the long form, new ones each time."""
     return settings(
         max_examples=number * (_FACTOR if LONG else 1),
         derandomize=not LONG and "CI" in os.environ,

@@ -223,7 +223,9 @@ class Lab:
         return (self.directory / "sidecar.log").read_text()
 
     def events(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
+        """What it has told in whole lines: it may be at the next one."""
+        told = self.log().split("\n")[:-1]
+        return [json.loads(line) for line in told if line.startswith("{")]
 
     # --------------------------------------------------------------- the kernel
 

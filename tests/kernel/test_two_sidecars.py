@@ -34,7 +34,8 @@ class Other:
             )  # fmt: skip
 
     def said(self, event: str) -> list[dict[str, str]]:
-        lines = (line for line in self.log.read_text().splitlines() if line.startswith("{"))
+        whole = self.log.read_text().split("\n")[:-1]
+        lines = (line for line in whole if line.startswith("{"))
         return [told for line in lines if (told := json.loads(line))["event"] == event]
 
     def waits_for(self, event: str, seconds: float = 30) -> dict[str, str]:

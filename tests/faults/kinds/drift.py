@@ -121,10 +121,11 @@ def _which(world: World, name: str, device: str) -> tuple[int, int | None, int |
 
 
 def _filter(world: World) -> Touched:
-    """Nobody declares one, so that it stays for as long as the link does."""
+    """Nobody declares one, so that it stays for as long as the link does; it meets no packet."""
     end = world.random.choice(sorted(CABLE))
     before = _which(world, PLANE, end)
-    words = f"filter replace dev {end} ingress pref 9 protocol ip u32 match u32 0 0 flowid 1:1"
+    words = f"filter replace dev {end} ingress pref 9 protocol ip u32"
+    words += " match ip src 198.51.100.9/32 flowid 1:1"
     _run(world, world.place(), "tc", *words.split())
 
     def harmed() -> str:

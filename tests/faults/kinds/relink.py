@@ -7,7 +7,7 @@ import subprocess
 import time
 from dataclasses import replace
 
-from tests.faults import kernel
+from tests.faults import invariants, kernel
 from tests.faults.kinds.configuration import change
 from tests.faults.kinds.containers import SCALING
 from tests.faults.kinds.drift import drift
@@ -77,8 +77,7 @@ def _paused(world: World) -> Touched:
 def _terminated(world: World) -> Touched:
     if code := world.end(signal.SIGTERM):
         raise AssertionError(f"exit code {code} of an orderly stop")
-    left = set() if world.engine.plane_goes else kernel.look(world.place()).links.keys()
-    if left & {"lan", "wan"}:
+    if left := invariants.left(world):
         raise AssertionError(f"left after an orderly stop: {left}")
     world.relaunch()
     return ALL
