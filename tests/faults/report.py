@@ -46,7 +46,7 @@ _MEASURED = {
     "crashes": "SIGKILL at every message of every example",
     "fuzz": "Whatever comes from outside, changed at random",
 }
-_RANDOM, _MORE = "random", "The same, twenty times as much, in an hour of its own"
+_RANDOM, _MORE = "random", "The same, eight times as much, in a run of its own"
 _OF = "Commit "  # as revision.line() begins
 _COMMIT = re.compile(r"^(?:.*violations: \d+\. )?Commit (\S+),", re.MULTILINE)
 _EXECUTIONS = re.compile(r"(\d+) executions, (\d+) refused, (\d+) s")
