@@ -209,6 +209,7 @@ class Sidecar:
     def _plane_rang(self, name: str, group: int) -> None:
         facts = self.roster.facts
         if owner := self.roster.owners.get(name):
+            self.findings.ledger.hurry(facts.plane)  # whoever held it may have let go of it
             self.ring(owner)
         elif name in self.roster.bridges():
             # What a bridge stood in the way of, or was missing for, is anywhere.

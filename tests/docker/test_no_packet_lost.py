@@ -152,12 +152,17 @@ class World:
 
 
 @contextmanager
-def talking(directory: Path, mode: str, dataplane: str, name: str = PROJECT) -> Iterator[World]:
+def talking(
+    directory: Path, mode: str, dataplane: str, on_exit: str = "keep", name: str = PROJECT
+) -> Iterator[World]:
     """Have two containers that reach each other."""
     file = directory / "compose.yaml"
     shutil.copy(FILE, file)
     mounted = str(engine.socket_to_mount().parent)
-    variables = {"MODE": mode, "DATAPLANE": dataplane, "RELINK_IMAGE": RELINK, "ENGINE": mounted}
+    variables = {
+        "MODE": mode, "DATAPLANE": dataplane, "ON_EXIT": on_exit,
+        "RELINK_IMAGE": RELINK, "ENGINE": mounted,
+    }  # fmt: skip
     with project(file, name, variables) as compose:
         world = World(compose, mode, variables)
         world.write()
@@ -218,25 +223,28 @@ def test_no_packet_is_lost_while_the_sidecar(
 
 
 @pytest.mark.parametrize(
-    ("mode", "dataplane", "disturb"),
+    ("setup", "disturb"),
     [
-        pytest.param("linux", "self", World.recreated, id="own namespace"),
-        pytest.param("ovs", "pinned", World.is_killed, id="Open vSwitch of its own"),
+        pytest.param(("linux", "self", "clean"), World.recreated, id="own namespace, made anew"),
+        pytest.param(("linux", "self", "clean"), World.is_killed, id="own namespace, killed"),
+        pytest.param(
+            ("ovs", "pinned", "keep"), World.is_killed, id="Open vSwitch of its own, killed"
+        ),
     ],
 )
 def test_how_long_nothing_arrives_when_the_switch_goes_with_its_sidecar(
-    mode: str,
-    dataplane: str,
+    setup: tuple[str, str, str],
     disturb: Callable[[World], None],
     tmp_path: Path,
     measured: Callable[[str], None],
 ) -> None:
     """The namespace or the daemons that forward are the container's, and end with it.
 
-    The kernel takes a namespace away when it gets to it, so that one time tells little.
+    Of whoever is killed, or keeps links at its end, they go when the kernel gets to the namespace,
+    so that one time tells little.
     """
     outages = []
-    with talking(tmp_path, mode, dataplane, "relink-outage") as world:
+    with talking(tmp_path, *setup, "relink-outage") as world:
         for _ in range(OUTAGES):
             with world.flood() as packets:
                 disturb(world)

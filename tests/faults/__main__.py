@@ -25,7 +25,7 @@ from tests.faults import daemon, foreign, kernel
 from tests.faults.docker import Docker
 from tests.faults.driver import Limits, Report, Step, replay, run, table
 from tests.faults.engines import Named
-from tests.faults.kinds import OF_RUNTIME, SOAK
+from tests.faults.kinds import FAULTS, OF_RUNTIME, SOAK
 from tests.faults.shrink import shrink
 from tests.faults.topology import Declared
 from tests.faults.world import World
@@ -39,19 +39,32 @@ _SWITCHED = 5  # one sequence of so many has Open vSwitch
 Work = tuple[str, int, Limits, Sequence[Step] | None, float]
 
 
+def _number(word: str) -> int:
+    """Return a number from 1.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not word.isdecimal() or not int(word):
+        raise argparse.ArgumentTypeError(f"{word!r} is no number from 1")
+    return int(word)
+
+
 def main() -> int:
     """Run some sequences; return 0 if every invariant held in all of them, else 1."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--runtime", choices=("netns", "docker"), default="netns",
                         help="what containers are (netns)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, help="of the first sequence (1)")
-    parser.add_argument("--events", type=int, default=200, help="faults in a sequence (200)")
+    parser.add_argument("--events", type=_number, default=200, help="faults in a sequence (200)")
     parser.add_argument("--kinds", metavar="WORDS", default="",
                         help="only faults whose name has these in it")  # fmt: skip
     parser.add_argument("--soak", metavar="MINUTES", type=float,
                         help="only containers that come and go and drift, for so long")  # fmt: skip
-    parser.add_argument("--sequences", type=int, default=1, help="how many, with seeds in turn (1)")
-    parser.add_argument("--workers", type=int, default=1, help="sequences at a time (1)")
+    parser.add_argument(
+        "--sequences", type=_number, default=1, help="how many, with seeds in turn (1)"
+    )
+    parser.add_argument("--workers", type=_number, default=1, help="sequences at a time (1)")
     parser.add_argument("--only", metavar="JSON", help="of the sequence only these steps")
     parser.add_argument("--shrink", metavar="SECONDS", type=float, default=300.0,
                         help="how long to make what broke something shorter (300)")  # fmt: skip
@@ -62,7 +75,11 @@ def main() -> int:
     try:
         only = [Step(*step) for step in json.loads(options.only)] if options.only else None
     except (ValueError, TypeError):
+        only = []
+    if options.only and (not only or any(step.name not in FAULTS for step in only)):
         parser.error("--only: not what a violated sequence has printed")
+    if options.json and not options.json.parent.is_dir():
+        parser.error(f"--json: {options.json.parent} is no directory")
     kinds = tuple(name for name in OF_RUNTIME[options.runtime] if options.kinds in name)
     if not kinds:
         parser.error(f"no fault has {options.kinds!r} in its name")

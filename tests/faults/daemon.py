@@ -20,7 +20,7 @@ from typing import Any
 
 from docker import APIClient
 
-from tests.faults.http import get
+from tests.faults.unix_http import get
 from tests.lab.engine import HOME, STATE, environment
 from tests.lab.engine import dockerd as engine_of_tests
 from tests.lab.images import ALPINE, RELINK, make_all

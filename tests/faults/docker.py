@@ -16,9 +16,9 @@ from docker.errors import APIError, NotFound
 from tests.faults import kernel
 from tests.faults.daemon import Daemon
 from tests.faults.engines import INSTANCE, PLANE
-from tests.faults.http import get
 from tests.faults.kernel import Seen
 from tests.faults.proxy import Proxy
+from tests.faults.unix_http import get
 from tests.lab.images import ALPINE, RELINK
 
 _IPV6 = {"net.ipv6.conf.default.disable_ipv6": "0"}  # of what is made in it later

@@ -189,6 +189,14 @@ MUTATIONS = (
         "    times = _wait.all = getattr(_wait, 'all', 0) + 1\n    return min(FIRST * ",
         kinds="busy",
     ),
+    Mutation(
+        "what waits to be tried again is not hurried by a change",
+        "reconciler/retries.py",
+        "if key.ns == ns and entry.failures:",
+        "if key.ns == ns and entry.failures < 0:",
+        events=5,
+        kinds="busy for long",
+    ),
 )
 
 

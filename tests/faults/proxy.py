@@ -20,7 +20,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from tests.faults.http import Connection
+from tests.faults.unix_http import Connection
 
 Pieces = Iterable[bytes]
 Way = Callable[[bytes], Pieces]  # one event, with its newline → the pieces that it arrives in

@@ -176,7 +176,7 @@ ALL: tuple[Callable[[World], None], ...] = (
     World.is_reconfigured,
     World.has_others_come_and_go,
 )
-KERNEL, USERSPACE = pytest.mark.needs("openvswitch"), pytest.mark.lacks("openvswitch")
+KERNEL = pytest.mark.needs("openvswitch")
 
 
 # About as much to import as Relink is.
@@ -191,11 +191,11 @@ UNRELATED = (
 )
 
 
-def missed(late: int, told: Tally) -> str:
-    """Return for people how much a switch has not fetched, if anything."""
+def fetched(late: int, told: Tally) -> str:
+    """Return for people whether a switch has fetched all."""
     if not late:
-        return ""
-    return f"; {late} not fetched by the switch, at most {told.outage:.0f} ms in a row"
+        return "the switch fetched all"
+    return f"{late} not fetched by the switch, at most {told.outage:.0f} ms in a row"
 
 
 def host_ends(lab: Lab) -> list[int]:
@@ -208,7 +208,6 @@ def _cases() -> Iterator[object]:
     for name, mode, marks, disturbances in (
         ("linux", "linux", (), ALL),
         ("patch", "patch", (), ALL),
-        ("ovs, userspace", "ovs", USERSPACE, ALL),
         ("ovs, kernel", "ovs", KERNEL, (World.is_killed, World.has_others_come_and_go)),
     ):
         for each in disturbances:
@@ -221,12 +220,28 @@ def test_no_packet_is_lost_while_relink(
     lab: Lab, mode: str, disturb: Callable[[World], None], measured: Callable[[str], None]
 ) -> None:
     with talking(lab, mode) as world:
+        ends = world.ends()
+        with flood("/run/netns/left", "/run/netns/right", "10.0.0.2") as packets:
+            times = disturbed(packets, lambda: disturb(world))
+        told = packets.tally
+        measured(f"{told}, {times} times")
+        assert told.amiss == UNTOUCHED, f"{told}\n{world.told()}"
+        assert world.ends() == ends
+
+
+@pytest.mark.lacks("openvswitch")
+@pytest.mark.usefixtures("daemons")
+@pytest.mark.parametrize("disturb", ALL, ids=lambda disturb: disturb.__name__)
+def test_ovs_in_userspace_loses_nothing_but_what_it_does_not_fetch_while_relink(
+    lab: Lab, disturb: Callable[[World], None], measured: Callable[[str], None]
+) -> None:
+    """What a switch did not fetch is lost before Relink, or anything of its making, has a say."""
+    with talking(lab, "ovs") as world:
         ends, late = world.ends(), world.late()
         with flood("/run/netns/left", "/run/netns/right", "10.0.0.2") as packets:
             times = disturbed(packets, lambda: disturb(world))
         told, late = packets.tally, world.late() - late
-        measured(f"{told}, {times} times{missed(late, told)}")
-        # What a switch did not fetch is lost before Relink, or anything of its making, has a say.
+        measured(f"{told}, {times} times; {fetched(late, told)}")
         amiss = {**told.amiss, "lost": told.lost - min(late, told.lost)}
         assert amiss == UNTOUCHED, f"{told}\n{world.told()}"
         assert world.ends() == ends
@@ -244,7 +259,7 @@ def test_what_a_switch_in_userspace_does_not_fetch_while_programs_start_that_are
         with flood("/run/netns/left", "/run/netns/right", "10.0.0.2") as packets:
             times = disturbed(packets, lambda: subprocess.run(words, check=True))
         told, late = packets.tally, world.late() - late
-        measured(f"{told}, {times} times{missed(late, told)}")
+        measured(f"{told}, {times} times; {fetched(late, told)}")
         assert {**told.amiss, "lost": told.lost - min(late, told.lost)} == UNTOUCHED
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, settings
 
 LONG = os.environ.get("RELINK_FAULTS") == "long"
+_MOST = 768 << 10  # KiB that this process may hold, with all that tests it
 _FACTOR = int(os.environ.get("RELINK_TRIES", "10"))
 
 Test = TypeVar("Test", bound=Callable[..., Any])
@@ -39,8 +41,14 @@ class Count:
 
 @contextmanager
 def counted(measured: Callable[[str], None]) -> Iterator[Count]:
-    """Count executions in the body, and say at its end how many there were."""
+    """Count executions in the body, and say at its end how many there were.
+
+    Raises:
+        AssertionError: they took more memory than such files may.
+    """
     count, started = Count(), time.monotonic()
     yield count
     took = time.monotonic() - started
     measured(f"{count.tried} executions, {count.refused} refused, {took:.0f} s, none crashed")
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB
+    assert held < _MOST, f"{held >> 10} MiB at once"

@@ -6,9 +6,10 @@ swapped with those of other places, keys repeated and renamed, hostile texts put
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,18 @@ from model.ownership import group_of
 from model.problems import ConfigError, Problem
 from model.replicas import Container
 from model.snapshot import Snapshot
+from model.wanted import Desired
 from reconciler.diff import diff
 from reconciler.plan import Plan, plan
 from reconciler.render import plan_json, plan_text
 from reconciler.sources import Sources, load
 from tests.fuzz.effort import Count, counted, tries
+from tests.reconciler.fake_kernel import FakeKernel, RefusalError
 
 ROOT = Path(__file__).parents[2]
-FILES = [*sorted((ROOT / "examples").rglob("*.yaml")),
-         *sorted((ROOT / "tests/golden/wrong").glob("*.yaml"))]  # fmt: skip
+EXAMPLES = sorted((ROOT / "examples").rglob("*.yaml"))
+WRONG = sorted((ROOT / "tests/golden/wrong").glob("*.yaml"))
+FILES = [*EXAMPLES * (len(WRONG) // len(EXAMPLES)), *WRONG]  # as often as those that are wrong
 ENVIRONMENT = {"REMOTE": "192.0.2.1", "NODE_ADDR": "10.0.0.1/24", "X": "${X}", "E": ""}
 HOSTILE = (
     *("", "$", "${", "${X:-${X", "%s", "{0}", "../../x", "$(touch x)", "\x1b[2J", "\u202e"),
@@ -97,17 +101,21 @@ def documents() -> tuple[str, ...]:
     return tuple(found)
 
 
-def to_a_plan(file: Path, content: bytes, count: Count) -> None:
-    """Go the whole way from bytes; nothing but a refusal with places may keep from a plan."""
-    file.write_bytes(content)
-    compose = b"services" in content
-    sources = (
-        Sources((), (str(file),), ENVIRONMENT)
-        if compose
-        else Sources((str(file),), (), ENVIRONMENT)
-    )
+CONTAINERS = tuple(
+    Container(id=f"{number}{name}", name=f"{name}-{number}", runtime="docker", netns="/x",
+              service=name, number=number)
+    for name in SERVICES for number in (1, 2, 999_999_999)
+)  # fmt: skip
+FACTS = Facts(instance="fuzz", plane=SELF, auto="linux")
+
+
+def to_a_plan(file: Path, content: bytes, was: bytes, count: Count) -> None:
+    """Go the whole way from bytes; nothing but a refusal with places may keep from a plan.
+
+    There is a plan from nothing, and one from what the document came to before it was changed.
+    """
     count.tried += 1
-    config, problems = _loaded(sources)
+    config, problems = _loaded(file, content)
     if config is None:
         count.refused += 1
         assert problems
@@ -115,25 +123,36 @@ def to_a_plan(file: Path, content: bytes, count: Count) -> None:
         told = "".join(map(str, problems))
         assert told.isprintable(), "what a terminal would obey"
         return
-    containers = [
-        Container(id=f"{number}{name}", name=f"{name}-{number}", runtime="docker", netns="/x",
-                  service=name, number=number)
-        for name in SERVICES for number in (1, 2, 999_999_999)
-    ]  # fmt: skip
-    facts = Facts(instance="fuzz", plane=SELF, auto="linux")
-
-    def planned(running: list[Container]) -> Plan:
-        wanted = desired(config, running, facts)
-        return plan(diff(wanted, Snapshot({}, {}, {}), group_of("fuzz")), wanted.obstacles)
-
-    made, again = planned(containers), planned(containers[::-1])
-    assert made.digest == again.digest, "the order of containers shows"
-    assert plan_text(made, colour=False).replace("\n", "").isprintable()
-    json.loads(plan_json(made))
+    wanted, again = desired(config, CONTAINERS, FACTS), desired(config, CONTAINERS[::-1], FACTS)
+    for before in (Snapshot({}, {}, {}), _made_of(file, was)):
+        made = _planned(wanted, before)
+        assert made.digest == _planned(again, before).digest, "the order of containers shows"
+        assert plan_text(made, colour=False).replace("\n", "").isprintable()
+        json.loads(plan_json(made))
 
 
-def _loaded(sources: Sources) -> tuple[Config | None, tuple[Problem, ...]]:
+def _planned(wanted: Desired, before: Snapshot) -> Plan:
+    return plan(diff(wanted, before, group_of("fuzz")), wanted.obstacles)
+
+
+@lru_cache(maxsize=1000)
+def _made_of(file: Path, content: bytes) -> Snapshot:
+    """Return what is there where a document has been carried out; nothing, if it is refused."""
+    config, _ = _loaded(file, content)
+    kernel = FakeKernel()
+    if config:
+        for step in _planned(desired(config, CONTAINERS, FACTS), kernel.snapshot()).steps:
+            with contextlib.suppress(RefusalError):  # it has no bridge of Open vSwitch
+                kernel.apply(step)
+    return kernel.snapshot()
+
+
+def _loaded(file: Path, content: bytes) -> tuple[Config | None, tuple[Problem, ...]]:
+    file.write_bytes(content)
+    files = (str(file),)
+    compose = b"services" in content
     try:
+        sources = Sources(() if compose else files, files if compose else (), ENVIRONMENT)
         return load(sources).config, ()
     except ConfigError as error:
         return None, error.problems
@@ -156,16 +175,18 @@ def test_changed_documents(file: Path, measured: Callable[[str], None]) -> None:
             def draw(below: int) -> int:
                 return data.draw(st.integers(0, below - 1)) if below > 1 else 0
 
-            document = json.loads(documents()[draw(len(documents()))])
+            was = documents()[draw(len(documents()))]
+            document = json.loads(was)
             for _ in range(1 + draw(5)):
                 Change(draw).of(document)
-            to_a_plan(file, yaml.safe_dump(document).encode("utf-8", "surrogatepass"), count)
+            content = yaml.safe_dump(document).encode("utf-8", "surrogatepass")
+            to_a_plan(file, content, was.encode("utf-8", "surrogatepass"), count)
 
         change()
 
 
 def test_changed_bytes(file: Path, measured: Callable[[str], None]) -> None:
-    contents = [each.read_bytes() for each in FILES if ROOT / "examples" in each.parents]
+    contents = [each.read_bytes() for each in EXAMPLES]
     with counted(measured) as count:
 
         @tries(120)
@@ -178,6 +199,6 @@ def test_changed_bytes(file: Path, measured: Callable[[str], None]) -> None:
             for place, length, instead in cuts:
                 at = place % (len(content) + 1)
                 content = content[:at] + instead + content[at + length :]
-            to_a_plan(file, content, count)
+            to_a_plan(file, content, contents[which], count)
 
         change()

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
+import signal
 import statistics
+import time
 from collections.abc import Callable
 from datetime import datetime
 
 import pytest
 
-from reconciler.control import ask
-from reconciler.retries import FIGHT, MANY
+from reconciler.control import ask, fetch
+from reconciler.retries import FIGHT, FIRST, MANY
 from tests.kernel.lab import Lab, settings, sh
 
+HELD = 6  # tries
 NET = """
 links:
 - {service: node, bridge: s1, ip: [10.0.0.1/16, "fd00::1/64"], mtu: 1500,
@@ -168,6 +172,33 @@ def test_a_link_that_is_declared_down_stays_down(lab: Lab) -> None:
             assert "blackhole 192.0.2.0/24" in lab.ip("node_2", "route")
         assert lab.index("node_2", "eth0") == index
         assert not [e for e in lab.events() if e["event"] in ("fighting", "step_failed")]
+
+
+def test_what_somebody_holds_is_tried_ever_more_seldom_and_at_once_when_it_is_let_go(
+    lab: Lab,
+) -> None:
+    """Who has a macvlan on an outer end receives for it, so that no bridge can (EBUSY)."""
+    lab.add("node_1", "node_2")
+    lab.config(NET)
+    with lab.sidecar("--interval", "3600") as sidecar:
+        lab.wait_for(lambda: "All links connected" in lab.log())
+        sidecar.send_signal(signal.SIGSTOP)
+        lab.ip("", "link", "set", "node_2-eth0", "nomaster")
+        lab.ip("", "link", "add", "theirs", "link", "node_2-eth0", "type", "macvlan")
+        sidecar.send_signal(signal.SIGCONT)
+        started = time.monotonic()
+        lab.wait_for(lambda: _failures(lab) == HELD, 60)
+        assert time.monotonic() - started >= FIRST * (2 ** (HELD - 1) - 1), "it was tried too often"
+        lab.ip("", "link", "del", "theirs")
+        let_go = time.monotonic()
+        lab.wait_for(lambda: _state_of(lab, "node_2") == "Ready", 60)
+        assert time.monotonic() - let_go < FIRST * 2 ** (HELD - 1) / 2, "it waited for its time"
+        assert (lab.link("", "node_2-eth0") or {})["master"] == "s1"
+
+
+def _failures(lab: Lab) -> int:
+    told = (fetch(lab.instance, "/metrics") or b"").decode()
+    return sum(int(float(n)) for n in re.findall(r"relink_failures_total\{.*\} (\S+)", told))
 
 
 @pytest.mark.parametrize(

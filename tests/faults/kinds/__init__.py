@@ -42,11 +42,12 @@ FAULTS: dict[str, Fault] = {**_ANYWHERE, **NAMED, **HOST, **BESIDE, **SWITCH, **
 # What goes on for an hour to see whether anything grows.
 SOAK = (*CONTAINERS, *DRIFT, *AT_ONCE)
 
-# It depends on what the drift is, and on time, whether they come about.
+# It depends on what the drift is, on time or on the switch, whether they come about.
 _DEPENDING = (
     "no process can be started (EAGAIN)",
     "no processes for a while (EAGAIN)",
     "no more descriptors",
+    "outer end busy for long (EBUSY)",
 )
 
 # Shares by which a kind is chosen: less where it takes long. One that has happened is chosen less
@@ -59,7 +60,9 @@ SHARES: dict[str, dict[str, float]] = {
         **dict.fromkeys(SWITCH, 1.5),  # only some sequences have Open vSwitch
     },
     "docker": {
-        **dict.fromkeys([*ENGINE, *CONTAINERS, *RELINK], 100),  # 20 times each in 1,600
+        **dict.fromkeys(
+            [*ENGINE, *CONTAINERS, *CONFIGURATION, *RELINK], 100
+        ),  # 20 times each in 1,600
         **dict.fromkeys([*SELDOM, "killed, and drift meanwhile"], 500),
         **dict.fromkeys(NETLINK, 20),
     },
@@ -71,6 +74,6 @@ LEAST: dict[str, dict[str, int]] = {
     "netns": dict.fromkeys(OF_RUNTIME["netns"], 50),
     "docker": {
         **dict.fromkeys(OF_RUNTIME["docker"], 0),
-        **dict.fromkeys([*ENGINE, *CONTAINERS, *RELINK], 20),
+        **dict.fromkeys([*ENGINE, *CONTAINERS, *CONFIGURATION, *RELINK], 20),
     },
 }

@@ -8,6 +8,15 @@ from tests.faults import foreign
 from tests.faults.kinds.fault import Fault, Touched, until
 from tests.faults.world import World
 
+_BROKEN = (
+    "links: [{container: server, brigde: lan}]\n",
+    "links: [{",
+    "\0",
+    "links: {}\n",
+    "",
+    None,
+)
+
 
 def change(world: World) -> Touched:
     """Declare something else."""
@@ -29,8 +38,13 @@ def change(world: World) -> Touched:
 
 
 def _broken_file(world: World) -> Touched:
+    """It is wrong, no YAML, empty, or gone, for a while."""
     good = world.file.read_text()
-    world.write("links: [{container: server, brigde: lan}]\n")
+    broken = world.random.choice(_BROKEN)
+    if broken is None:
+        world.file.unlink()
+    else:
+        world.write(broken)
     until(
         lambda: bool((world.engine.status() or {}).get("configuration_errors")),
         "the file is refused",

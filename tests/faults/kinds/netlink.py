@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,8 @@ _INTERRUPTED, _STOP = "NLM_F_DUMP_INTR", "--- SIGSTOP"  # in the words of strace
 _MANY = 700  # addresses, which are more than one message holds (32 KiB, netlink_dump() of Linux 6)
 _TRIES = 1000  # stops between two messages of an answer
 _SOON = 2.0  # seconds
+# After 6.3 s the seventh wait begins, of 6.4 s (reconciler/retries.py).
+_LONG, _AT_ONCE = 6.6, 4.0  # seconds
 _STARTING = "vfork,clone,clone3,fork"
 _REFUSED = 6  # threads and programs
 
@@ -161,7 +164,12 @@ def _stopped_or_interrupted(traced: Path, times: int) -> bool:
     return _INTERRUPTED in text or text.count(_STOP) >= times
 
 
-def _busy(world: World) -> Touched:
+def _busy_for_long(world: World) -> Touched:
+    """It is tried ever more seldom; but at once when something changes where it failed."""
+    return _busy(world, _LONG)
+
+
+def _busy(world: World, seconds: float = 0.0) -> Touched:
     """An outer end cannot be plugged in as long as somebody else receives for it (EBUSY)."""
     if world.engine.plane_goes or world.declared.mode != "linux":
         return None
@@ -177,7 +185,10 @@ def _busy(world: World) -> Touched:
     if taken:
         raise AssertionError(taken)
     until(lambda: "EBUSY" in world.said_of(key), f"status says that {key} is busy")
+    time.sleep(seconds)  # nothing is awaited: that nothing changes is the fault
     kernel.ip(["link delete foreign1"], world.place())
+    if seconds:
+        until(lambda: not world.said_of(key), f"{key} is tried at once", _AT_ONCE)
     return {container}
 
 
@@ -198,6 +209,7 @@ def _taken(world: World) -> Touched:
 NETLINK: dict[str, Fault] = {
     "events lost (ENOBUFS)": _deaf,
     "answer lost (ENOBUFS)": _call("recvfrom", "error=ENOBUFS", 8),
+    "answer interrupted (EINTR)": _call("recvfrom", "error=EINTR", 8),
     "request refused (ENOMEM)": _call("sendto", "error=ENOMEM", 8),
     "no process can be started (EAGAIN)": _call(
         _STARTING,
@@ -215,6 +227,7 @@ NETLINK: dict[str, Fault] = {
 NAMED: dict[str, Fault] = {
     "dump interrupted (NLM_F_DUMP_INTR)": _interrupted,
     "namespaces gone at once": _gone_at_once,
+    "outer end busy for long (EBUSY)": _busy_for_long,
     "killed at a message": _ended_at("KILL"),
     "terminated at a message": _ended_at("TERM"),
 }
