@@ -20,6 +20,7 @@ from model.resources import (
     Setting,
 )
 from reconciler.diff import Change
+from reconciler.needs import requires
 from reconciler.passes import Pass
 from reconciler.retries import Ledger
 
@@ -78,6 +79,8 @@ def judge(done: Pass, ledger: Ledger | None = None) -> dict[Key, LinkStatus]:
         found(obstacle.key, _OF_OBSTACLE[obstacle.state], obstacle.message)
     finished = {step.key for step in done.outcome.done} if done.outcome else set()
     failed = {f.key: f for f in done.outcome.failures} if done.outcome else {}
+    of = {part: link for link, parts in done.desired.parts.items() for part in parts}
+    waits: dict[Key, tuple[Key, str]] = {}  # what is not tried now: for the sake of what, and why
     for step in done.plan.steps:
         entry = ledger.entries.get(step.key) if ledger else None
         if entry and entry.fighting:
@@ -89,15 +92,23 @@ def judge(done: Pass, ledger: Ledger | None = None) -> dict[Key, LinkStatus]:
             state = "Backoff" if state == "Pending" else state  # it waits
             found(step.key, *_failed(step, state, entry.message))
         elif step.key not in finished:
-            found(step.key, "Pending", f"{_told_as(step)}: to {step.action}")
+            needs = requires(step.after, done.desired.resources) if step.after else ()
+            first = next((waits[key] for key in needs if key in waits), None)
+            if first:
+                waits[step.key] = first
+            if first and of.get(first[0]) != of.get(step.key):
+                found(step.key, "Blocked", f"{_told_as(step)}: waits for {first[0]}: {first[1]}")
+            else:
+                found(step.key, "Pending", f"{_told_as(step)}: to {step.action}")
+        if entry and entry.waits and step.key not in finished:
+            waits[step.key] = step.key, entry.message
     parts_of = done.desired.parts
     statuses = {
         link: _status(done, link, [f for part in parts for f in findings.get(part, ())])
         for link, parts in parts_of.items()
     }
-    covered = {part for parts in parts_of.values() for part in parts}
     for key, states in findings.items():
-        if key not in covered and key.type == "link":
+        if key not in of and key.type == "link":
             statuses[key] = _status(done, key, states)
     return statuses
 

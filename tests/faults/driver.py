@@ -203,6 +203,7 @@ def _are_fought_over(status: dict[str, Any] | None, wrong: Sequence[str]) -> boo
     """Tell whether something of what is wrong is taken for a fight."""
     links = (status or {"links": ()})["links"]
     fought = [link["key"] for link in links if link["state"] == "Fighting"]
+    fought += [f"bridge {key.removeprefix('self:')} " for key in fought if key.startswith("self:")]
     return any(key in each for key in fought for each in wrong)
 
 

@@ -116,6 +116,23 @@ def test_a_fight_is_told_even_after_a_success() -> None:
     assert judged(Plan(MAKE), Outcome(done=MAKE), ledger) == ("Fighting", "mtu 1 -> 2")
 
 
+def test_what_waits_for_a_bridge_that_is_fought_over_says_so() -> None:
+    bridge = Link(key=link_key(SELF, "s1"), kind="bridge")
+    steps = (Change(action="create", key=bridge.key, after=bridge), *MAKE)
+    desired = Desired(
+        {bridge.key: bridge, **RESOURCES}, {INNER.key: "why"}, {INNER.key: tuple(RESOURCES)}, ()
+    )
+    fought = Entry(INTENT, repeats=3, since=3, message="somebody keeps undoing it")
+    of_its_own = Entry(INTENT, failures=2, message="EBUSY")
+    for entries, state, message in (
+        ({bridge.key: fought}, "Blocked", "node_1:eth0: waits for self:s1: somebody keeps"),
+        ({OUTER.key: of_its_own}, "Backoff", "self:node_1-eth0: EBUSY"),
+    ):
+        made = Pass(desired, Snapshot({}, {}, {}), Plan(steps), Outcome())
+        found = judge(made, Ledger(dict(entries)))[INNER.key]
+        assert (found.state, found.message[: len(message)]) == (state, message)
+
+
 def test_an_entry_without_trouble_is_no_trouble() -> None:
     ledger = Ledger({INNER.key: Entry(INTENT, repeats=1)})
     assert judged(Plan(MAKE), Outcome(done=MAKE), ledger) == ("Ready", "")
