@@ -11,7 +11,6 @@ import json
 import multiprocessing
 import os
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -30,7 +29,7 @@ from tests.faults.shrink import shrink
 from tests.faults.topology import Declared
 from tests.faults.world import World
 from tests.kernel.lab import CLONE_NEWNET, private_run, unshare
-from tests.lab import revision
+from tests.lab import ends, revision
 
 OK, FAILED = 0, 1
 _PINNED = 2  # of so many sequences on Docker one has a data plane that outlives the sidecar
@@ -95,7 +94,7 @@ def main() -> int:
 
 def _all(work: Sequence[Work], options: argparse.Namespace) -> int:
     started = time.monotonic()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # in order
+    ends.in_order()
     # A process of its own for each: namespaces are entered for good.
     with multiprocessing.get_context("fork").Pool(options.workers, maxtasksperchild=1) as pool:
         reports = []

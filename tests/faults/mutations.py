@@ -17,9 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.lab import ends
+
 OK, FAILED = 0, 1
 _ROOT = Path(__file__).parents[2]
-_NOT_SOURCES = (".git", ".venv", ".cache", "__pycache__", "*.egg-info")
+_NOT_SOURCES = (".git", ".venv", ".cache", "*.egg-info")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +208,7 @@ def main() -> int:
     parser.add_argument("--only", metavar="WORDS", default="", help="whose name has these in it")
     parser.add_argument("--seed", type=int, default=1, help="of the sequence (1)")
     options = parser.parse_args()
+    ends.in_order()
     failed = False
     sound: set[tuple[str, ...]] = set()
     for mutation in (each for each in MUTATIONS if options.only in each.name):
