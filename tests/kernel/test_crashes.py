@@ -1,6 +1,6 @@
 """What nobody expected is told with its place, lived through, and given up on after ten in a row.
 
-The sidecar is the real one; one function at the edge of it, the look into a namespace, raises for
+The sidecar is the real one; a function at the edge of it, as the look into a namespace, raises for
 what a file names. The next interpreter that starts here loads that (sitecustomize).
 """
 
@@ -21,7 +21,8 @@ links:
 - {service: node, bridge: s1, ip: 10.0.0.1/16}
 - {container: server, bridge: s1, ip: 10.0.255.1/16}
 """
-# A file names what crashes now, a word each; "look:NAME" is a look into that container.
+# A file names what crashes now, a word each; "look:NAME" is a look into that container, and
+# "write:NAME" what is done about it.
 CUSTOMIZE = '''
 import os, sys, threading
 from pathlib import Path
@@ -60,6 +61,8 @@ if "reconciler.cli" in sys.orig_argv:
 
     wrap(reconciler.passes, "observe",
          lambda fault, args: fault in {f"look:{ns}" for ns in args[0].sockets})
+    wrap(reconciler.passes, "apply",
+         lambda fault, args: fault in {f"write:{step.key.ns}" for step in args[0].steps})
     wrap(doorbells.KernelDoorbell, "_by_name", lambda fault, _args: fault == "kernel")
     wrap(process.ProcessWatch, "_run", lambda fault, _args: fault == "process")
     wrap(plain.Plain, "list", lambda fault, _args: fault == "list")
@@ -103,14 +106,16 @@ def _status(lab: Lab) -> dict[str, Any]:
     return answer
 
 
+@pytest.mark.parametrize("moment", ["look", "write"])
 def test_a_crash_over_one_container_is_confined_to_it_and_ends_when_it_can(
-    lab: Lab, faults: Faults
+    lab: Lab, faults: Faults, moment: str
 ) -> None:
+    fault = f"{moment}:node_1"
     lab.add("node_1", "server")
     lab.config(NET)
     with lab.sidecar("--interval", "3600") as sidecar:
         lab.wait_for(lambda: "All links connected" in lab.log())
-        faults.are("look:node_1")
+        faults.are(fault)
         lab.ip("node_1", "link", "del", "eth0")
         lab.wait_for(lambda: _told(lab, "crashed"))
         lab.add("node_2")
@@ -121,19 +126,19 @@ def test_a_crash_over_one_container_is_confined_to_it_and_ends_when_it_can(
         first = _told(lab, "crashed")[0]
         assert first["level"] == "error"
         assert first["scope"] in ("look at node_1", "look at everything", "look at self")
-        assert first["reason"] == "UnexpectedError: of look:node_1"
+        assert first["reason"] == f"UnexpectedError: of {fault}"
         assert any("in raising" in line for line in first["traceback"])
         assert any("reconciler/passes.py" in line for line in first["traceback"])
         answer = _status(lab)
         links = {link["key"]: link for link in answer["links"]}
         assert links["node_1:eth0"]["state"] == "Unknown"
-        assert "UnexpectedError: of look:node_1" in links["node_1:eth0"]["message"]
+        assert f"UnexpectedError: of {fault}" in links["node_1:eth0"]["message"]
         assert links["server:eth0"]["state"] == links["node_2:eth0"]["state"] == "Ready"
         assert "look at node_1" in {crash["scope"] for crash in answer["crashes"]}
         assert not answer["connected"]
         said = lab.reconcile("status", "--instance", "lab")
         assert said.returncode == 2
-        assert "times in a row: look at node_1: UnexpectedError: of look:node_1" in said.stdout
+        assert f"times in a row: look at node_1: UnexpectedError: of {fault}" in said.stdout
 
         faults.are()
         lab.wait_for(lambda: lab.addresses("node_1", "eth0") == {"10.0.0.1/16"})
