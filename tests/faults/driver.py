@@ -178,7 +178,7 @@ def _let_happen(world: World, name: str) -> Touched:
 
 def _settle(world: World, touched: set[str]) -> Standings:
     """Wait until everything is as declared, and status says so; return how the interfaces stand."""
-    end = time.monotonic() + world.seconds
+    end, patience = time.monotonic() + world.seconds, 0.0
     lies: dict[str, float] = {}
     looks, whole = invariants.look(world), True
     while True:
@@ -192,7 +192,8 @@ def _settle(world: World, touched: set[str]) -> Standings:
         if not wrong:  # and whatever has put it right may have done more
             looks, whole = invariants.look(world), True
             continue
-        patience = FOUGHT if _are_fought_over(status, wrong) else 0.0
+        if _are_fought_over(status, wrong):  # and it is when it has begun to be put right
+            patience = FOUGHT
         if time.monotonic() > end + patience:
             raise ViolatedError(f"not within {world.seconds} s (touched {touched}): {wrong}")
         world.wait(end + patience)
