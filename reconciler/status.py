@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -80,7 +80,8 @@ def judge(done: Pass, ledger: Ledger | None = None) -> dict[Key, LinkStatus]:
     finished = {step.key for step in done.outcome.done} if done.outcome else set()
     failed = {f.key: f for f in done.outcome.failures} if done.outcome else {}
     of = {part: link for link, parts in done.desired.parts.items() for part in parts}
-    waits: dict[Key, tuple[Key, str]] = {}  # what is not tried now: for the sake of what, and why
+    pending = [step for step in done.plan.steps if step.key not in finished]
+    waits = _waits(done, pending, ledger) if ledger else {}
     for step in done.plan.steps:
         entry = ledger.entries.get(step.key) if ledger else None
         if entry and entry.fighting:
@@ -92,16 +93,11 @@ def judge(done: Pass, ledger: Ledger | None = None) -> dict[Key, LinkStatus]:
             state = "Backoff" if state == "Pending" else state  # it waits
             found(step.key, *_failed(step, state, entry.message))
         elif step.key not in finished:
-            needs = requires(step.after, done.desired.resources) if step.after else ()
-            first = next((waits[key] for key in needs if key in waits), None)
-            if first:
-                waits[step.key] = first
-            if first and of.get(first[0]) != of.get(step.key):
-                found(step.key, "Blocked", f"{_told_as(step)}: waits for {first[0]}: {first[1]}")
+            first, why = waits.get(step.key, (step.key, ""))
+            if of.get(first) != of.get(step.key):
+                found(step.key, "Blocked", f"{_told_as(step)}: waits for {first}: {why}")
             else:
                 found(step.key, "Pending", f"{_told_as(step)}: to {step.action}")
-        if entry and entry.waits and step.key not in finished:
-            waits[step.key] = step.key, entry.message
     parts_of = done.desired.parts
     statuses = {
         link: _status(done, link, [f for part in parts for f in findings.get(part, ())])
@@ -111,6 +107,21 @@ def judge(done: Pass, ledger: Ledger | None = None) -> dict[Key, LinkStatus]:
         if key not in of and key.type == "link":
             statuses[key] = _status(done, key, states)
     return statuses
+
+
+def _waits(done: Pass, pending: Sequence[Change], ledger: Ledger) -> dict[Key, tuple[Key, str]]:
+    """Return for each step that is not tried now what comes before it, and why that waits."""
+    waits = {
+        step.key: (step.key, entry.message)
+        for step in pending
+        if (entry := ledger.entries.get(step.key)) and entry.waits
+    }
+    for step in pending if waits else ():
+        if step.after and step.key not in waits:
+            needs = requires(step.after, done.desired.resources)
+            if first := next((waits[key] for key in needs if key in waits), None):
+                waits[step.key] = first
+    return waits
 
 
 def _failed(step: Change, state: State, message: str) -> tuple[State, str]:

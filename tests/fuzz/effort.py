@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, settings
 
 LONG = os.environ.get("RELINK_FAULTS") == "long"
-_MOST = 768 << 10  # KiB that this process may hold, with all that tests it
+_MOST = 256 << 10  # KiB that this process may hold more than ever before
 _FACTOR = int(os.environ.get("RELINK_TRIES", "10"))
 
 Test = TypeVar("Test", bound=Callable[..., Any])
@@ -46,9 +46,14 @@ def counted(measured: Callable[[str], None]) -> Iterator[Count]:
     Raises:
         AssertionError: they took more memory than such files may.
     """
-    count, started = Count(), time.monotonic()
+    count, started, before = Count(), time.monotonic(), _most_held()
     yield count
     took = time.monotonic() - started
     measured(f"{count.tried} executions, {count.refused} refused, {took:.0f} s, none crashed")
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB
-    assert held < _MOST, f"{held >> 10} MiB at once"
+    grown = _most_held() - before
+    assert grown < _MOST, f"{grown >> 10} MiB more at once"
+
+
+def _most_held() -> int:
+    """Return how many KiB this process has held at once, at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

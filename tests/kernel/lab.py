@@ -134,6 +134,11 @@ def settings(row: dict[str, Any]) -> object:
     return [row.get(key) for key in told], "UP" in row["flags"], addresses
 
 
+def events(log: str) -> list[dict[str, Any]]:
+    """What a sidecar has told in whole lines: it may be at the next one."""
+    return [json.loads(line) for line in log.split("\n")[:-1] if line.startswith("{")]
+
+
 class Lab:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -223,9 +228,7 @@ class Lab:
         return (self.directory / "sidecar.log").read_text()
 
     def events(self) -> list[dict[str, Any]]:
-        """What it has told in whole lines: it may be at the next one."""
-        told = self.log().split("\n")[:-1]
-        return [json.loads(line) for line in told if line.startswith("{")]
+        return events(self.log())
 
     # --------------------------------------------------------------- the kernel
 

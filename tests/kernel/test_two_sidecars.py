@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.lab import Lab
+from tests.kernel.lab import Lab, events
 from tests.lab.waiting import patient, until
 
 NET = "links: [{service: node, bridge: s1, ip: 10.0.0.1/16}]"
@@ -34,9 +33,7 @@ class Other:
             )  # fmt: skip
 
     def said(self, event: str) -> list[dict[str, str]]:
-        whole = self.log.read_text().split("\n")[:-1]
-        lines = (line for line in whole if line.startswith("{"))
-        return [told for line in lines if (told := json.loads(line))["event"] == event]
+        return [told for told in events(self.log.read_text()) if told["event"] == event]
 
     def waits_for(self, event: str, seconds: float = 30) -> dict[str, str]:
         until(lambda: self.said(event), event, seconds=seconds, explain=self.log.read_text)
