@@ -105,11 +105,13 @@ class Ledger:
     """
 
     entries: dict[Key, Entry] = field(default_factory=dict)
+    _rang: set[NsKey] = field(default_factory=set, repr=False)  # since a pass was let begin
     _lock: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
     @_alone
     def allow(self, plan: Plan, resources: Mapping[Key, Resource], now: float) -> Plan:
         """Return the plan without the steps that are not due, and without what needs them."""
+        self._rang.clear()
         waiting: dict[Key, float] = {}
         steps: list[Change] = []
         for step in plan.steps:
@@ -153,6 +155,8 @@ class Ledger:
             wait = _wait(failures)
             if failure.verdict == Verdict.VANISHED and failures == 1:
                 wait = 0.0
+            if step.key.ns in self._rang:  # it may have been tried just before that
+                wait = min(wait, HURRIED)
             self.entries[step.key] = Entry(
                 _intent(step), failures, now + wait, now, failure.message, verdict=failure.verdict
             )
@@ -178,7 +182,11 @@ class Ledger:
 
     @_alone
     def hurry(self, ns: NsKey) -> None:
-        """Something changed in a namespace: what failed there may succeed now, once a second."""
+        """Something changed in a namespace: what failed there may succeed now, once a second.
+
+        So may what a pass that is under way has tried by now, and will tell of.
+        """
+        self._rang.add(ns)
         for key, entry in self.entries.items():
             if key.ns == ns and entry.failures:
                 self.entries[key] = replace(entry, due=min(entry.due, entry.tried + HURRIED))

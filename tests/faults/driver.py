@@ -213,8 +213,10 @@ def _lies(
 ) -> dict[str, float]:
     """Return since when status has said what is not so, which it may not for long.
 
-    That a link is Ready which is not as declared, or that all are connected though one is not.
+    That a link is Ready which is not as declared, or that all are connected though one is not. What
+    nobody can know yet is awaited, and no lie.
     """
+    differs = [each for each in differs if invariants.UNTOLD not in each]
     now = time.monotonic()
     links = status["links"] if status else ()
     ready = {link["key"] for link in links if link["state"] == "Ready"}

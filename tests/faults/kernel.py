@@ -315,11 +315,12 @@ class Switched:
 
     Attributes:
         plain: the bridges that learn by themselves, and do not ask for groups.
-        ports: for each port its bridge, and the index of what it sends to, 0 for none.
+        ports: for each port its bridge, and the index of what it sends to, 0 for none; None as long
+            as ovs-vswitchd has not told the database, which forgets it when it ends.
     """
 
     plain: frozenset[str] = frozenset()
-    ports: dict[str, tuple[str, int]] = field(default_factory=dict)
+    ports: dict[str, tuple[str, int | None]] = field(default_factory=dict)
 
 
 def switched() -> Switched:
@@ -336,11 +337,11 @@ def switched() -> Switched:
     if len(answers) != len(asked):
         return Switched()
     bridges, ports, interfaces = (answer["data"] for answer in answers)
-    indexes = {tuple(uuid): index for uuid, index in interfaces}
+    indexes = {tuple(uuid): at if isinstance(at, int) else None for uuid, at in interfaces}
     bridge_of = {each: name for name, held, *_ in bridges for each in _uuids(held)}
     plain = (name for name, _, *rest in bridges if rest == ["standalone", False])
     sends_to = {
-        name: (bridge_of[tuple(uuid)], index if isinstance(index := indexes.get(each), int) else 0)
+        name: (bridge_of[tuple(uuid)], indexes.get(each))
         for uuid, name, held in ports
         for each in _uuids(held)
         if tuple(uuid) in bridge_of

@@ -17,7 +17,7 @@ from model.resources import Address, FieldChange, Link, Redirect, Resource
 from reconciler.apply import Failure, Outcome
 from reconciler.diff import Change
 from reconciler.plan import Plan
-from reconciler.retries import CALM, FIGHT, FIRST, LONGEST, MANY, Ledger
+from reconciler.retries import CALM, FIGHT, FIRST, HURRIED, LONGEST, MANY, Ledger
 
 NS = NsKey("container", "a", "1")
 LINK = Link(key=link_key(NS, "eth0"), kind="veth", mtu=1500)
@@ -100,6 +100,20 @@ def test_a_failure_waits_twice_as_long_each_time_up_to_a_minute() -> None:
     assert waits[:4] == pytest.approx([FIRST, 2 * FIRST, 4 * FIRST, 8 * FIRST])
     assert waits[-1] == LONGEST
     assert waits == sorted(waits)
+
+
+def test_what_rings_while_it_is_tried_is_not_lost_to_the_failure_that_is_told_afterwards() -> None:
+    ledger = Ledger()
+    for n in range(10):
+        note(ledger, failed(MAKE), n, MAKE)
+    assert ledger.next_due() == pytest.approx(9 + FIRST * 2**9)
+    allowed(ledger, 70.0, MAKE)
+    ledger.hurry(NS)
+    note(ledger, failed(MAKE), 70.5, MAKE)
+    assert ledger.next_due() == 70.5 + HURRIED
+    allowed(ledger, 71.5, MAKE)
+    note(ledger, failed(MAKE), 71.6, MAKE)
+    assert ledger.next_due() == 71.6 + LONGEST, "it rang for one pass, and counts for one"
 
 
 def test_a_failure_that_never_ends_does_not_overflow() -> None:
