@@ -74,7 +74,7 @@ def told(place: str) -> str:
     """Return all that is not ours, as programs tell it; without what runs on."""
     text = _told(place, LINKS)
     text += kernel.told(place, "tc", "filter", "show", "dev", "mine1", "ingress")
-    return text + kernel.told(place, "nft", "list", "table", "inet", "somebody")
+    return text + kernel.table(kernel.translated(place), "table inet somebody ")
 
 
 def told_of(place: str, device: str) -> str:

@@ -210,8 +210,7 @@ def _policy(world: World, looks: Looks) -> Iterator[str]:
 
 def _table(tables: str) -> str:
     """Return Relink's table, without the MAC addresses of bridges, which are their namespace's."""
-    ours = tables.partition(_TABLE)[2].partition("\n}")[0]
-    return _ADDRESS.sub("MAC", ours)
+    return _ADDRESS.sub("MAC", kernel.table(tables, _TABLE))
 
 
 def remember(world: World, looks: Looks) -> None:

@@ -40,6 +40,10 @@ _IFLA_CARRIER_CHANGES = 35  # linux/if_link.h
 _IFA_CACHEINFO = 6  # linux/if_addr.h
 _CACHED = struct.Struct("=IIII")  # struct ifa_cacheinfo: preferred and valid, s; made, changed
 _OF_DAEMONS = ("datapath_version", "status", "rstp_status")  # ovs-vswitchd.conf.db(5)
+_NFGENMSG = struct.Struct("=BBH")  # linux/netfilter/nfnetlink.h
+_NFT_MSG_NEWGEN, _NFTA_GEN_ID = nl.NFNL_SUBSYS_NFTABLES << 8 | 15, 1  # linux/.../nf_tables.h
+_GENERATION = nl.message(nl.NFNL_SUBSYS_NFTABLES << 8 | 16, 0, _NFGENMSG.pack(0, 0, 0))
+_translated: dict[str, tuple[tuple[int, bytes] | None, str]] = {}  # by place
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -365,8 +369,38 @@ def _uuids(held: list[Any]) -> list[tuple[str, ...]]:
 
 
 def translated(place: str) -> str:
-    """Return what translates packets in a namespace, as nft(8) tells it."""
-    return told(place, "nft", "list", "ruleset")
+    """Return what translates packets in a namespace, as nft(8) tells it.
+
+    It is asked again when a transaction has changed something since: the kernel counts them.
+    """
+    generation = _generation(place)
+    if generation and (known := _translated.get(place)) and known[0] == generation:
+        return known[1]
+    text = told(place, "nft", "list", "ruleset")
+    _translated[place] = (generation, text)
+    return text
+
+
+def table(tables: str, start: str) -> str:
+    """Return of what nft(8) has told the table that starts so; "" if there is none."""
+    _, found, rest = tables.partition(start)
+    return found + rest.partition("\n}")[0]
+
+
+def _generation(place: str) -> tuple[int, bytes] | None:
+    """Return which namespace this is, and how often its tables have changed; None if untold."""
+    with entered(place) as there:
+        if not there:
+            return None
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, nl.NETLINK_NETFILTER) as sock:
+            sock.send(_GENERATION)
+            data = sock.recv(1 << 12)
+            namespace = sock.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+    for kind, _flags, _sequence, start, end in nl.messages(data):
+        if kind == _NFT_MSG_NEWGEN:
+            told = nl.attributes(data, start + _NFGENMSG.size, end)
+            return int.from_bytes(namespace, sys.byteorder), told[_NFTA_GEN_ID]
+    return None
 
 
 def pings(place: str, address: str) -> bool:
