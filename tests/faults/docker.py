@@ -15,7 +15,7 @@ from docker.errors import APIError, NotFound
 
 from tests.faults import kernel
 from tests.faults.daemon import Daemon
-from tests.faults.engines import INSTANCE, PLANE
+from tests.faults.engines import INSTANCE, PLANE, has_stopped
 from tests.faults.kernel import Seen
 from tests.faults.proxy import Proxy
 from tests.faults.unix_http import get
@@ -165,7 +165,9 @@ class Docker:
         What the engine sends, whatever it is, makes it start nothing again (moby, daemon/kill.go).
         """
         if number in (signal.SIGSTOP, signal.SIGCONT):
-            os.kill(self.pid(), number)
+            os.kill(pid := self.pid(), number)
+            if number == signal.SIGSTOP:
+                has_stopped(pid)
         else:
             self.client.kill(INSTANCE, number.name)
 

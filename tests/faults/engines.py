@@ -5,6 +5,7 @@ Each has the same verbs. Where a network namespace is, is told as a path, "" for
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -15,9 +16,30 @@ from typing import Any
 from reconciler.control import ask
 from tests.faults import kernel
 from tests.faults.kernel import LOOK, Seen, Teller
+from tests.lab.waiting import until
 
 INSTANCE = "faults"
 PLANE = "relink"
+
+
+def has_stopped(pid: int) -> None:
+    """Wait until a process that was sent SIGSTOP has stopped.
+
+    Each of its threads goes on until it is scheduled next, which can take long on a busy machine.
+
+    Raises:
+        TimeoutError: it has not.
+    """
+    until(lambda: _states(pid) <= set("TtZX"), f"process {pid} stops", seconds=10, period=0.001)
+
+
+def _states(pid: int) -> set[str]:
+    """Return the states of the threads of a process (proc_pid_stat(5)); none if it is gone."""
+    found = set()
+    for task in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            found.add(task.read_text().rpartition(")")[2].split()[0])
+    return found
 
 
 @dataclass(slots=True)
@@ -88,6 +110,8 @@ class Named:
         """Send the sidecar a signal."""
         assert self.process
         self.process.send_signal(number)
+        if number == signal.SIGSTOP:
+            has_stopped(self.process.pid)
 
     def ended(self) -> int:
         """Wait for the sidecar's end; return its exit code."""

@@ -199,8 +199,10 @@ def _taken(world: World) -> Touched:
     key = f"{container}:{link.inner}"
     world.engine.signal(signal.SIGSTOP)
     lines = [f"link delete {link.outer}", f"link add {link.outer} type bridge"]
-    kernel.ip(lines, world.place())
+    refused = kernel.ip(lines, world.place())
     world.engine.signal(signal.SIGCONT)
+    if refused:
+        raise AssertionError(refused)
     until(lambda: "Conflict" in world.said_of(key), f"status says that {key} cannot be")
     kernel.ip([f"link delete {link.outer}"], world.place())
     return {container}
