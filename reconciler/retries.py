@@ -105,7 +105,8 @@ class Ledger:
     """
 
     entries: dict[Key, Entry] = field(default_factory=dict)
-    _rang: set[NsKey] = field(default_factory=set, repr=False)  # since a pass was let begin
+    # Where something changed since a pass asked what is due.
+    _rang: set[NsKey] = field(default_factory=set, compare=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
     @_alone
@@ -155,7 +156,7 @@ class Ledger:
             wait = _wait(failures)
             if failure.verdict == Verdict.VANISHED and failures == 1:
                 wait = 0.0
-            if step.key.ns in self._rang:  # it may have been tried just before that
+            if step.key.ns in self._rang:  # and it may have been tried just before
                 wait = min(wait, HURRIED)
             self.entries[step.key] = Entry(
                 _intent(step), failures, now + wait, now, failure.message, verdict=failure.verdict

@@ -15,7 +15,7 @@ from docker.errors import APIError, NotFound
 
 from tests.faults import kernel
 from tests.faults.daemon import Daemon
-from tests.faults.engines import INSTANCE, PLANE, has_stopped
+from tests.faults.engines import INSTANCE, PLANE, await_stop
 from tests.faults.kernel import Seen
 from tests.faults.proxy import Proxy
 from tests.faults.unix_http import get
@@ -167,7 +167,7 @@ class Docker:
         if number in (signal.SIGSTOP, signal.SIGCONT):
             os.kill(pid := self.pid(), number)
             if number == signal.SIGSTOP:
-                has_stopped(pid)
+                await_stop(pid)
         else:
             self.client.kill(INSTANCE, number.name)
 

@@ -22,7 +22,7 @@ INSTANCE = "faults"
 PLANE = "relink"
 
 
-def has_stopped(pid: int) -> None:
+def await_stop(pid: int) -> None:
     """Wait until a process that was sent SIGSTOP has stopped.
 
     Each of its threads goes on until it is scheduled next, which can take long on a busy machine.
@@ -111,7 +111,7 @@ class Named:
         assert self.process
         self.process.send_signal(number)
         if number == signal.SIGSTOP:
-            has_stopped(self.process.pid)
+            await_stop(self.process.pid)
 
     def ended(self) -> int:
         """Wait for the sidecar's end; return its exit code."""

@@ -34,8 +34,6 @@ _TABLE = "table inet relink-"
 _DOOR, _CALLER = "10.201.0.1", "10.201.0.2"  # of whoever asks for a forwarded port
 _ADDRESS = re.compile(r"\b[0-9a-f]{2}(?::[0-9a-f]{2}){5}\b")
 _ITS_LINK = {PLANE: f"{SERVER}:eth0", SERVER: f"{SERVER}:eth0", ROUTER: f"{ROUTER}:lan0"}
-
-
 # ovs-vswitchd asks for a database that was away again after one, two, four and eight seconds (3.1).
 UNTOLD = "Open vSwitch has not said what it sends to"
 
